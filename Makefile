@@ -1,0 +1,35 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv by itself; running again is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One numerical thread a worker: the suite runs in parallel.
+WORKERS ?= auto
+
+.PHONY: demo test lint types tests benchmarks clean
+
+demo: $(VENV)/demo.ready
+	$(BIN)/isocline demo
+
+test: lint types tests
+
+lint: $(VENV)/test.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/test.ready
+	$(BIN)/mypy
+
+tests: $(VENV)/test.ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+clean:
+	rm -rf $(VENV)
+
+# pip, not another installer: it finds the pinned torch through its own configuration.
+$(VENV)/%.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA)]'
+	touch $@
+
+$(VENV)/demo.ready: EXTRA = experiments
+$(VENV)/test.ready: EXTRA = dev

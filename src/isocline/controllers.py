@@ -1,0 +1,215 @@
+"""Who chooses the step size: fixed steps, or error control by the I, PI and PID rules."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from isocline.solvers.base import Attempt, Field, Solver
+
+Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
+"""How the scaled error (L, n) of a lane becomes one number: (L,)."""
+
+
+
+class Controller(ABC):
+    """Chooses step sizes. Final subclasses are frozen dataclasses; what they remember is in the state's memory."""
+
+    @abstractmethod
+    def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
+        """Raise ValueError at once if this controller cannot work with the solver, interval or dtype."""
+
+    @abstractmethod
+    def init(
+        self, f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, f0: Callable[[], Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the signed first step (L,) and the memory; ``f0()`` is f(t0, y0), evaluated at most once a solve."""
+
+    @abstractmethod
+    def adapt(
+        self, solver: Solver, h: Tensor, y0: Tensor, attempt: Attempt, finite: Tensor, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Judge an attempt of size h (L,): accept (L,), size of the next step (L,), memory."""
+
+
+@dataclass(frozen=True)
+class FixedStep(Controller):
+    """Steps of one size; the last is shortened to end exactly at the end time.
+
+    Args:
+        dt: size of a step, positive, in the units of time.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), method="rk4", controller=iso.FixedStep(0.1))
+        >>> sol.stats.evaluations
+        40
+    """
+
+    dt: float
+
+    def __post_init__(self) -> None:
+        """Check dt."""
+        if not 0 < self.dt < float("inf"):
+            raise ValueError(f"FixedStep needs a positive finite dt, got {self.dt}; the direction comes from ts")
+
+    def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
+        """Refuse at once what could not end within max_steps."""
+        needed = ((t1 - t0).abs().max() / self.dt).item()
+        if needed > max_steps * (1 + 1e-6):
+            raise ValueError(
+                f"FixedStep(dt={self.dt}) needs {int(needed)} steps for this interval, but max_steps={max_steps}; pass "
+                f"max_steps={int(needed) + 1} or a larger dt"
+            )
+
+    def init(
+        self, f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, f0: Callable[[], Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Start with dt in the direction of the interval."""
+        return self._towards(t1 < t0, t0.dtype), ()
+
+    def adapt(
+        self, solver: Solver, h: Tensor, y0: Tensor, attempt: Attempt, finite: Tensor, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Accept everything finite; a step size of 0 says that a smaller step will not be tried."""
+        return finite, torch.where(finite, self._towards(h < 0, h.dtype), 0.0), memory
+
+    def _towards(self, backward: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return dt with its sign; made from bool, because a float literal would be rounded to float32 first."""
+        return (1 - 2 * backward.to(dtype)) * self.dt
+
+
+@dataclass(frozen=True)
+class PID(Controller):
+    r"""Error control: the next step is h times a factor made from the last three scaled errors.
+
+    With ``e = |error / (atol + rtol max(|y0|, |y1|))|`` in the chosen norm and k the order of the error estimate plus
+    one, a step is accepted when e <= 1, and the next is
+    ``h clip(safety e_n^(-(I+P+D)/k) e_(n-1)^((P+2D)/k) e_(n-2)^(-D/k), factor_min, factor_max)``.
+    The defaults are the plain I controller; ``pcoeff=0.4, icoeff=0.3`` is a PI controller for mildly stiff problems.
+
+    Args:
+        rtol: relative tolerance per step. The default suits float32: a hundred times its resolution.
+        atol: absolute tolerance per step, in the units of y.
+        pcoeff: proportional coefficient P.
+        icoeff: integral coefficient I.
+        dcoeff: derivative coefficient D.
+        safety: factor below 1 that keeps the next error under the tolerance.
+        factor_min: strongest reduction of a step.
+        factor_max: strongest growth of a step.
+        dt0: size of the first step; None chooses it (Hairer, Norsett & Wanner 1993, II.4), at two evaluations of f.
+        dt_max: largest step, in the units of time.
+        norm: "rms" over all numbers of a lane (the field's standard), "max", or a function (L, n) -> (L,).
+
+    References:
+        Soderlind 2003, ACM Trans. Math. Softw. 29, doi:10.1145/641876.641877; Hairer, Norsett & Wanner 1993, II.4;
+        Kennedy & Carpenter 2003, Appl. Numer. Math. 44, doi:10.1016/S0168-9274(02)00138-1 (the form of the PID rule).
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), controller=iso.PID(rtol=1e-4, pcoeff=0.4, icoeff=0.3))
+        >>> round(sol.ys[-1].item(), 3)
+        0.368
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-6
+    pcoeff: float = 0.0
+    icoeff: float = 1.0
+    dcoeff: float = 0.0
+    safety: float = 0.9
+    factor_min: float = 0.2
+    factor_max: float = 10.0
+    dt0: float | None = None
+    dt_max: float = float("inf")
+    norm: Norm = "rms"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not (self.rtol >= 0 and self.atol >= 0 and 0 < self.rtol + self.atol < float("inf")):
+            raise ValueError(f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}")
+        if not 0 < self.factor_min < 1 < self.factor_max or not 0 < self.safety < 1:
+            raise ValueError("PID needs 0 < factor_min < 1 < factor_max and 0 < safety < 1")
+        if not self.dt_max > 0 or (self.dt0 is not None and not 0 < self.dt0 < float("inf")):
+            raise ValueError(f"dt0 and dt_max must be positive, got dt0={self.dt0}, dt_max={self.dt_max}; the direction comes from ts")
+        if not callable(self.norm) and self.norm not in ("rms", "max"):
+            raise ValueError(f"norm must be 'rms', 'max' or a function, got {self.norm!r}")
+
+    def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
+        """Refuse a method without an error estimate, and tolerances below what the dtype resolves."""
+        if solver.error_order is None:
+            raise ValueError(
+                f"method {solver.name!r} has no error estimate; pass controller=isocline.FixedStep(dt), or use an "
+                "adaptive method such as 'tsit5'"
+            )
+        resolution = torch.finfo(dtype).eps
+        if self.rtol < resolution and self.atol < resolution:
+            raise ValueError(
+                f"rtol={self.rtol} and atol={self.atol} are below what {dtype} resolves (about {resolution:.1e}); "
+                "loosen rtol, or solve in float64 with y0.double()"
+            )
+
+    def init(
+        self, f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, f0: Callable[[], Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Choose the first step, never beyond the interval."""
+        with torch.no_grad():
+            one = torch.ones_like(t0)
+            span = t1 - t0
+            size = one * self.dt0 if self.dt0 else self._first_step(f, solver, t0, span, y0, f0())
+            size = torch.minimum(size, span.abs()).clamp(max=self.dt_max)
+            return size * span.sign(), (one, one)
+
+    def adapt(
+        self, solver: Solver, h: Tensor, y0: Tensor, attempt: Attempt, finite: Tensor, memory: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Accept if the scaled error is at most 1; inf and nan shrink the step as far as it goes."""
+        assert attempt.error is not None and solver.error_order is not None  # check() saw to it
+        scale = self.atol + self.rtol * torch.maximum(y0.abs(), attempt.y1.abs())
+        e = self._norm(attempt.error / scale).to(h.dtype)
+        finite = finite & e.isfinite()
+        accept = finite & (e <= 1)
+        e = e.clamp(min=SMALLEST_ERROR)
+        k = solver.error_order + 1
+        last, before = memory
+        p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
+        factor = self.safety * e ** -(p + i + d)
+        if p or d:
+            factor = factor * last ** (p + 2 * d) * before**-d
+        factor = factor.clamp(self.factor_min, self.factor_max)
+        factor = torch.where(accept, factor, torch.where(finite, factor.clamp(max=self.safety), self.factor_min))
+        dt = (h * factor).clamp(-self.dt_max, self.dt_max)
+        return accept, dt, (torch.where(accept, e, last), torch.where(accept, last, before))
+
+    def _norm(self, scaled: Tensor) -> Tensor:
+        if callable(self.norm):
+            return self.norm(scaled)
+        if self.norm == "max":
+            return scaled.abs().amax(dim=1)
+        return torch.linalg.vector_norm(scaled, dim=1) / scaled.shape[1] ** 0.5
+
+    def _first_step(self, f: Field, solver: Solver, t0: Tensor, span: Tensor, y0: Tensor, f0: Tensor) -> Tensor:
+        """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""
+        assert solver.error_order is not None
+        scale = self.atol + self.rtol * y0.abs()
+        d0, d1 = self._norm(y0 / scale), self._norm(f0 / scale)
+        tiny = (d0 < 1e-5) | (d1 < 1e-5)
+        h0 = torch.where(tiny, 1e-6, 0.01 * d0 / torch.where(tiny, 1.0, d1)).to(t0.dtype)
+        h0 = torch.minimum(h0, span.abs())
+        step = h0 * span.sign()
+        f1 = f(t0 + step, torch.addcmul(y0, step.to(y0.dtype).unsqueeze(1), f0))
+        d2 = self._norm((f1 - f0) / scale) / torch.where(h0 == 0, 1.0, h0)
+        steepest = torch.maximum(d1.to(t0.dtype), d2)
+        flat = steepest <= 1e-15
+        h1 = (0.01 / torch.where(flat, 1.0, steepest)) ** (1 / (solver.error_order + 1))
+        h1 = torch.where(flat, (h0 * 1e-3).clamp(min=1e-6), h1)
+        best = torch.minimum(100 * h0, h1)
+        # Where f is not finite nearby, start small: the attempts will tell.
+        return torch.where(best.isfinite(), best, h0)
+
+
+SMALLEST_ERROR = 1e-10
+"""Scaled errors below this are treated as this, so that a perfect step does not break the PID's history."""

@@ -1,0 +1,1 @@
+"""Reproducible experiments behind the `isocline` command: run folders, training, measurements, figures."""

@@ -1,0 +1,98 @@
+"""The problem as a gradient method gets it, and what it must give back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isocline.controllers import Controller
+from isocline.layout import Field
+from isocline.loop import integrate, start
+from isocline.observers import Observer, Record, Save
+from isocline.solution import Stats
+from isocline.solvers.base import Solver
+from isocline.state import State, Status
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An initial value problem over L lanes, checked and packed."""
+
+    field: Field
+    y0: Tensor
+    """(L, n)"""
+    times: Tensor
+    """Save times (T, L); the first is where a lane starts, the last where it ends."""
+    solver: Solver
+    controller: Controller
+    max_steps: int
+    dense: bool
+    params: tuple[Tensor, ...] | None
+    """Tensors to differentiate besides y0, times and args; None finds those that the field uses."""
+    observers: tuple[Observer, ...]
+    stats: Stats
+    """The gradient method adds what its backward pass did."""
+
+    @property
+    def sign(self) -> Tensor:
+        """Direction of time in each lane, (L,): 1 or -1."""
+        return torch.where(self.times[-1] < self.times[0], -1.0, 1.0).to(self.times.dtype)
+
+
+class Dense(NamedTuple):
+    """All accepted steps, N of them, stacked: times (N, L), states (N, L, n), stages (N, L, s, n)."""
+
+    t0: Tensor
+    t1: Tensor
+    y0: Tensor
+    y1: Tensor
+    stages: Tensor
+
+
+class Outputs(NamedTuple):
+    """What a solve gives: with autograd history, if gradients were asked for."""
+
+    ys: Tensor
+    """(T, L, n); nan where a lane did not get."""
+    dense: Dense | None
+    state: State
+    """The final state, for statuses and counts."""
+
+
+class Gradient(ABC):
+    """A way to differentiate a solve. Final subclasses are frozen dataclasses."""
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> Outputs:
+        """Solve the problem so that autograd can differentiate what is returned."""
+
+
+def run(problem: Problem, f0: Tensor | None = None, more: Sequence[Any] = ()) -> Outputs:
+    """Integrate and save. ``more`` are functions that make a further observer, given the ``Save`` or None."""
+    times = problem.times
+    state = start(problem.field, problem.solver, problem.controller, times[0], problem.y0, times[-1], f0)
+    save = Save(problem.solver, times[1:-1], problem.sign) if len(times) > 2 else None
+    record = Record() if problem.dense else None
+    first = [observer for observer in (save, record) if observer is not None]
+    observers = [*first, *(make(save) for make in more), *problem.observers]
+    state = integrate(
+        problem.field, problem.solver, problem.controller, state, times[-1], problem.max_steps, observers
+    )
+    arrived = (state.status == Status.SUCCESS).unsqueeze(1)
+    parts = [problem.y0.unsqueeze(0), torch.where(arrived, state.y, float("nan")).unsqueeze(0)]
+    if save is not None:
+        parts.insert(1, save.result(problem.y0.shape[1], problem.y0.dtype))
+    return Outputs(torch.cat(parts), None if record is None else stack(record, problem), state)
+
+
+def stack(record: Record, problem: Problem) -> Dense:
+    """Stack recorded steps; a solve that made none gets one of length zero, so that y0 can be looked up."""
+    steps = record.steps
+    if not steps:
+        t, y = problem.times[:1], problem.y0.unsqueeze(0)
+        return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2))
+    t0, t1, y0, y1 = (torch.stack(part) for part in list(zip(*steps, strict=True))[:4])
+    return Dense(t0, t1, y0, y1, torch.stack([torch.stack(step.stages, dim=1) for step in steps]))

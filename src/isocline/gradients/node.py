@@ -1,0 +1,93 @@
+"""One autograd node for a whole solve, for gradient methods that write their own backward pass."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isocline.gradients.base import Dense, Outputs, Problem, run
+from isocline.gradients.captured import Captured, capture
+
+
+class Cotangents(NamedTuple):
+    """Gradients of the loss with respect to what the solve returned."""
+
+    ys: Tensor
+    """(T, L, n)"""
+    dense: Dense | None
+
+
+class Gradients(NamedTuple):
+    """Gradients of the loss with respect to what the solve was given."""
+
+    times: Tensor | None
+    """(T, L), or None if not asked for."""
+    y0: Tensor
+    """(L, n)"""
+    inner: tuple[Tensor | None, ...]
+    """One for each of ``Captured.inner``."""
+
+
+class Rule(ABC):
+    """A forward pass without autograd, and its backward pass."""
+
+    @abstractmethod
+    def forward(self, problem: Problem, captured: Captured) -> Outputs:
+        """Solve, and remember what backward needs; autograd is off."""
+
+    @abstractmethod
+    def backward(
+        self, problem: Problem, captured: Captured, ys: Tensor, gradients: Cotangents, times: bool
+    ) -> Gradients:
+        """Return the gradients, given the saved states ys (T, L, n) of the forward pass."""
+
+
+def attach(problem: Problem, rule: Rule) -> Outputs:
+    """Solve by the rule, in one autograd node; without one where nothing requires grad."""
+    if not torch.is_grad_enabled():
+        return run(problem)
+    captured = capture(problem.field, problem.times[0], problem.y0, problem.params)
+    call = _Call(problem, captured, rule)
+    tensors = _Solve.apply(call, problem.times, problem.y0, *captured.outer)
+    assert call.outputs is not None
+    state = call.outputs.state
+    call.outputs = None  # the node's outputs must not hang on the node
+    return Outputs(tensors[0], Dense(*tensors[1:]) if problem.dense else None, state)
+
+
+class _Call:
+    """What belongs to one solve and is not a tensor for autograd."""
+
+    def __init__(self, problem: Problem, captured: Captured, rule: Rule) -> None:
+        self.problem = problem
+        self.captured = captured
+        self.rule = rule
+        self.outputs: Outputs | None = None
+
+
+class _Solve(torch.autograd.Function):
+    """Inputs: call, times (T, L), y0 (L, n), captured tensors. Outputs: ys (T, L, n), then Dense if asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, times: Tensor, y0: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs = call.rule.forward(call.problem, call.captured)
+        call.outputs = outputs
+        ctx.call = call
+        ctx.save_for_backward(outputs.ys, times, y0, *tensors)
+        return (outputs.ys, *(outputs.dense or ()))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{type(call.rule).__name__.lstrip('_')} gives first derivatives only, but create_graph=True asks for "
+                "more; use solve(..., gradient=isocline.DirectAdjoint()) for higher derivatives"
+            )
+        ys = ctx.saved_tensors[0]  # also checks that no input was changed in place since
+        reached = ~ys[-1:].isnan().all(dim=2, keepdim=True)
+        bars = torch.cat([grads[0][:-1], torch.where(reached, grads[0][-1:], 0.0)])
+        cotangents = Cotangents(bars, Dense(*grads[1:]) if len(grads) > 1 else None)
+        result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
+        return (None, result.times, result.y0, *result.inner)

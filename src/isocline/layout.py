@@ -1,0 +1,137 @@
+"""The user's structure (a tensor, or nested tuples, lists and dicts of them) as lanes, and back.
+
+Inside the library a state is one tensor ``(L, n)``: L lanes, each with its own time and step size, of n numbers. A joint
+solve is one lane that holds the whole batch; with ``batch_dims=b`` each index of the first b dimensions is a lane.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isocline.tree import Tree, align, describe, leaves, map_leaves
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a user's state maps to lanes."""
+
+    like: Tree
+    """The user's structure with None for every tensor."""
+    shapes: tuple[torch.Size, ...]
+    batch_shape: torch.Size
+    time_shape: tuple[int, ...]
+    """Shape of the time that f sees: broadcasts against the state."""
+    sizes: tuple[int, ...]
+    """Numbers a lane that each tensor holds."""
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes L."""
+        return prod(self.batch_shape)
+
+    @property
+    def single(self) -> bool:
+        """Whether the state is one bare tensor."""
+        return self.like is None
+
+    def pack(self, tree: Tree, source: str = "f returned") -> Tensor:
+        """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0."""
+        parts = [tree] if self.single and isinstance(tree, Tensor) else align(self.like, tree)
+        for part, shape in zip(parts, self.shapes, strict=True):
+            self._check(part, shape, source)
+        rows = [part.reshape(self.lanes, -1) for part in parts]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+    def unpack(self, y: Tensor) -> Tree:
+        """Return lanes (..., L, n) in the user's structure; further leading axes (save times) stay in front."""
+        lead = y.shape[:-2]
+        if self.single:
+            return y.reshape(lead + self.shapes[0])
+        parts = iter(
+            part.reshape(lead + shape)
+            for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
+        )
+        return map_leaves(lambda _: next(parts), self.like)
+
+    def view_time(self, t: Tensor) -> Tensor:
+        """Return lane times (L,) as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""
+        return t.to(self.dtype).reshape(self.time_shape)
+
+    def _check(self, part: Tensor, shape: torch.Size, source: str) -> None:
+        if part.shape != shape:
+            raise ValueError(f"{source} {describe(part)} for a state of shape {tuple(shape)}; they must be equal")
+        if part.dtype != self.dtype:
+            raise TypeError(
+                f"{source} {describe(part)} for a {self.dtype} state; convert y0 or f's result with "
+                f".to({self.dtype}), so that both have one dtype"
+            )
+        if part.device != self.device:
+            raise ValueError(f"{source} a tensor on {part.device} for a state on {self.device}; move one of them")
+
+
+def make_layout(y0: Tree, batch_dims: int) -> Layout:
+    """Check the initial state and describe it.
+
+    Raises:
+        TypeError: not tensors, not floating point, or several dtypes.
+        ValueError: no tensors, empty tensors, or leading dimensions that do not fit ``batch_dims``.
+    """
+    tensors = list(leaves(y0))
+    if not tensors:
+        raise ValueError("y0 holds no tensors; pass a tensor or a tuple, list or dict of tensors")
+    for tensor in tensors:
+        _check_leaf(tensor, tensors[0], batch_dims)
+    batch_shape = tensors[0].shape[:batch_dims]
+    rank = max(tensor.ndim for tensor in tensors) - batch_dims
+    return Layout(
+        like=map_leaves(lambda _: None, y0),
+        shapes=tuple(tensor.shape for tensor in tensors),
+        batch_shape=batch_shape,
+        time_shape=(*batch_shape, *([1] * rank)) if batch_dims else (),
+        sizes=tuple(prod(tensor.shape[batch_dims:]) for tensor in tensors),
+        dtype=tensors[0].dtype,
+        device=tensors[0].device,
+    )
+
+
+def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"y0 must hold tensors, got {describe(tensor)}; write torch.as_tensor(y0) first")
+    if not tensor.is_floating_point():
+        raise TypeError(f"y0 must be floating point, got {tensor.dtype}; write y0.float() or y0.double()")
+    if tensor.dtype != first.dtype:
+        raise TypeError(f"all tensors of y0 must have one dtype, got {first.dtype} and {tensor.dtype}")
+    if tensor.device != first.device:
+        raise ValueError(f"all tensors of y0 must be on one device, got {first.device} and {tensor.device}")
+    if tensor.numel() == 0:
+        raise ValueError(f"y0 has an empty tensor of shape {tuple(tensor.shape)}: there is nothing to solve")
+    if tensor.ndim < batch_dims:
+        raise ValueError(f"batch_dims={batch_dims}, but y0 has a tensor of shape {tuple(tensor.shape)}")
+    if tensor.shape[:batch_dims] != first.shape[:batch_dims]:
+        raise ValueError(
+            f"with batch_dims={batch_dims} the first dimensions of all tensors of y0 must agree, got shapes "
+            f"{tuple(first.shape)} and {tuple(tensor.shape)}"
+        )
+
+
+class Field:
+    """The user's vector field over lanes: ``field(t (L,), y (L, n)) -> dy (L, n)``, counting its evaluations."""
+
+    def __init__(self, function: Callable[..., Tree], args: tuple[Any, ...], layout: Layout) -> None:
+        """Wrap ``function(t, y, *args)``."""
+        self.function = function
+        self.args = args
+        self.layout = layout
+        self.evaluations = 0
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """Evaluate the field once, for all lanes."""
+        self.evaluations += 1
+        layout = self.layout
+        return layout.pack(self.function(layout.view_time(t), layout.unpack(y), *self.args))

@@ -1,0 +1,143 @@
+"""The stepping loop: start, advance, integrate. Everything else watches accepted steps from outside."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from isocline.controllers import Controller
+from isocline.observers import Observer
+from isocline.solvers.base import Carry, Field, Solver
+from isocline.state import State, Status, Step
+
+SMALLEST_STEP = 1e-20
+"""Smallest step tried, in units of the time that is left times the resolution of time."""
+
+
+def start(
+    f: Field, solver: Solver, controller: Controller, t0: Tensor, y0: Tensor, t1: Tensor, f0: Tensor | None = None
+) -> State:
+    """Return the state before the first step from t0 towards t1 (each (L,)); f0 is f(t0, y0) if it is known."""
+    first: Callable[[], Tensor] = cache(lambda: f(t0, y0) if f0 is None else f0)
+    carry = solver.init(f, t0, y0, first)
+    dt, memory = controller.init(f, solver, t0.detach(), t1.detach(), y0.detach(), lambda: first().detach())
+    usable = _finite(y0)
+    for part in carry:
+        usable = usable & _finite(part)
+    status = torch.where(usable, int(Status.RUNNING), int(Status.NON_FINITE))
+    zero = torch.zeros_like(status)
+    return State(t0, y0, carry, dt, memory, status, zero, zero)
+
+
+def advance(f: Field, solver: Solver, controller: Controller, t_end: Tensor, state: State) -> tuple[State, Step]:
+    """Attempt one step in every running lane. Pure: no synchronisation, no branch on values."""
+    running = state.status == Status.RUNNING
+    left = t_end - state.t
+    # A remainder of rounding errors is no step of its own: stretch this one by up to sqrt(eps) instead.
+    last = state.dt.abs() * (1 + torch.finfo(left.dtype).eps ** 0.5) >= left.abs()
+    target = torch.where(last, t_end, (state.t + state.dt).detach())
+    target = torch.where(running, target, state.t)
+    attempt = solver.step(f, state.t, target, state.y, state.carry)
+    with torch.no_grad():
+        h = target - state.t
+        finite = _finite(attempt.y1)
+        accept, dt, memory = controller.adapt(solver, h, state.y, attempt, finite, state.memory)
+        accept = accept & running
+        # A step cut short by the end says little about the next: keep the larger proposal.
+        dt = torch.where(accept & last & (dt.abs() < state.dt.abs()), state.dt, dt)
+        status = _judge(state, target, t_end, dt, running, accept, last, finite)
+    step, carry = _merge(accept, state.t, target, state.y, state.carry, attempt.y1, attempt.stages, attempt.carry)
+    memory = tuple(torch.where(running, new, old) for new, old in zip(memory, state.memory, strict=True))
+    dt = torch.where(running, dt, state.dt)
+    steps, accepted = state.steps + running, state.accepted + accept
+    return State(step.t1, step.y1, carry, dt, memory, status, steps, accepted), step
+
+
+def integrate(
+    f: Field,
+    solver: Solver,
+    controller: Controller,
+    state: State,
+    t_end: Tensor,
+    max_steps: int,
+    observers: Sequence[Observer] = (),
+) -> State:
+    """Step until every lane has reached t_end (L,) or failed, or max_steps attempts were made.
+
+    One host synchronisation a step: the counts that the loop and the observers need come over together.
+    """
+    for _ in range(max_steps):
+        new, step = advance(f, solver, controller, t_end, state)
+        running = (new.status == Status.RUNNING).sum()
+        rejected = ((new.steps - state.steps) - (new.accepted - state.accepted)).sum()
+        n_running, n_rejected, *counts = torch.stack(
+            [running, rejected, *(observer.ask(step) for observer in observers)]
+        ).tolist()
+        if n_rejected and torch.is_grad_enabled():
+            new, step = _without_rejected(f, solver, state, new, step)
+        for observer, count in zip(observers, counts, strict=True):
+            observer.see(step, count)
+        state = new
+        if not n_running:
+            return state
+    return state._replace(status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status))
+
+
+def take(
+    f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry
+) -> tuple[Step, Carry]:
+    """Take a step whose end is known to be good, again; lanes with t1 == t0 rest."""
+    attempt = solver.step(f, t0, t1, y0, carry)
+    return _merge(t1 != t0, t0, t1, y0, carry, attempt.y1, attempt.stages, attempt.carry)
+
+
+def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: Step) -> tuple[State, Step]:
+    """Return the same outcome with no trace of rejected attempts in the autograd graph.
+
+    Their values are masked out, but a zero gradient times an infinite derivative would be nan. Where every lane was
+    rejected there is nothing to keep; where only some were, the step is taken again with the others at rest.
+    """
+    if step.y0.shape[0] == 1:
+        step, carry = Step(state.t, state.t, state.y, state.y, (), state.carry), state.carry
+    else:
+        step, carry = take(f, solver, state.t, step.t1, state.y, state.carry)
+    return new._replace(t=step.t1, y=step.y1, carry=carry), step
+
+
+def _merge(
+    accept: Tensor,
+    t0: Tensor,
+    t1: Tensor,
+    y0: Tensor,
+    carry0: Carry,
+    y1: Tensor,
+    stages: tuple[Tensor, ...],
+    carry1: Carry,
+) -> tuple[Step, Carry]:
+    t1 = torch.where(accept, t1, t0)
+    y1 = torch.where(_rows(accept, y1), y1, y0)
+    carry = tuple(torch.where(_rows(accept, new), new, old) for new, old in zip(carry1, carry0, strict=True))
+    return Step(t0, t1, y0, y1, stages, carry0), carry
+
+
+def _judge(
+    state: State, target: Tensor, t_end: Tensor, dt: Tensor, running: Tensor, accept: Tensor, last: Tensor, finite: Tensor
+) -> Tensor:
+    """Statuses after an attempt: arrived, given up, or as before."""
+    arrived = accept & last
+    # Time no longer moves; near t = 0, where floats are dense, a step 1e-20 of what is left counts as none.
+    resolution = 4 * torch.finfo(dt.dtype).eps * torch.maximum(target.abs(), SMALLEST_STEP * (t_end - target).abs())
+    stuck = running & ~arrived & (dt.abs() <= resolution)
+    given_up = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
+    status = torch.where(stuck, given_up, state.status)
+    return torch.where(arrived, int(Status.SUCCESS), status)
+
+
+def _rows(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def _finite(y: Tensor) -> Tensor:
+    return y.isfinite().flatten(1).all(dim=1)
+

@@ -1,0 +1,52 @@
+"""A neural ODE with room to move aside."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isocline.models.ode_block import NeuralODE
+from isocline.tree import Tree
+
+
+class AugmentedNeuralODE(nn.Module):
+    """A ``NeuralODE`` on the state extended by channels that start at zero.
+
+    Trajectories of an ODE cannot cross, so a plain neural ODE cannot learn x -> -x on a line; with one more dimension it
+    can, by going around.
+
+    Args:
+        field: a field on the extended state.
+        channels: number of zero channels added.
+        dim: dimension they are added to: 1 is the feature dimension of (B, d) and the channel dimension of (B, C, H, W).
+        settings: everything else goes to ``NeuralODE``.
+
+    Returns:
+        The extended state; a linear layer behind it is the usual projection.
+
+    References:
+        Dupont, Doucet & Teh 2019, Augmented Neural ODEs, arXiv:1904.01681.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> layer = iso.AugmentedNeuralODE(lambda t, y: -y, channels=2)
+        >>> layer(torch.ones(4, 1)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(self, field: Callable[..., Tree], channels: int, *, dim: int = 1, **settings: Any) -> None:
+        """Make the layer."""
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.ode = NeuralODE(field, **settings)
+        self.channels = channels
+        self.dim = dim
+
+    def forward(self, y0: Tensor, *args: Any) -> Tensor:
+        """Extend y0 with zeros and solve."""
+        shape = list(y0.shape)
+        shape[self.dim] = self.channels
+        extended: Tensor = self.ode(torch.cat([y0, y0.new_zeros(shape)], dim=self.dim), *args)
+        return extended

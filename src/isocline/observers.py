@@ -1,0 +1,196 @@
+"""What watches a solve: saving at given times, recording for dense output or replay, and progress."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from isocline.solvers.base import Carry, Solver
+from isocline.state import Step
+
+
+class Observer(ABC):
+    """Sees every attempted step, without a host synchronisation of its own.
+
+    The loop fetches what all observers ``ask`` for in its one synchronisation and hands each its answer.
+    """
+
+    @abstractmethod
+    def ask(self, step: Step) -> Tensor:
+        """Return the number this observer wants on the host, a 0-d int64 tensor."""
+
+    @abstractmethod
+    def see(self, step: Step, count: int) -> None:
+        """Take note of the step; ``count`` is what ``ask`` returned for it."""
+
+
+class Picks(NamedTuple):
+    """Which save times fell into a step, as pairs (slot, lane) of index tensors (M,); lane is None for one lane."""
+
+    slots: Tensor
+    lanes: Tensor | None
+
+    def take(self, step: Step) -> Step:
+        """Return the step with one row a pair, or unchanged with one lane, where rows broadcast."""
+        if self.lanes is None:
+            return step
+        return gather(step, self.lanes)
+
+    def times(self, times: Tensor) -> Tensor:
+        """Return the save times (M,) of the pairs, from times (T, L)."""
+        return times[self.slots, 0 if self.lanes is None else self.lanes]
+
+
+def gather(step: Step, lanes: Tensor) -> Step:
+    """Return the step's rows ``lanes`` (M,); its carry is left out."""
+    t0, t1, y0, y1 = step.t0[lanes], step.t1[lanes], step.y0[lanes], step.y1[lanes]
+    return Step(t0, t1, y0, y1, tuple(k[lanes] for k in step.stages), ())
+
+
+class Save(Observer):
+    """Interpolates the state at save times inside accepted steps: no forced steps, no evaluations."""
+
+    def __init__(self, solver: Solver, times: Tensor, sign: Tensor) -> None:
+        """Save at times (T, L), ascending in lanes where sign (L,) is 1 and descending where it is -1."""
+        self.solver = solver
+        self.times = times
+        self.sign = sign
+        self.ascending = (times.detach() * self.sign).T.contiguous()
+        self.done = torch.zeros(times.shape[1], dtype=torch.int64, device=times.device)
+        self.rows: list[Tensor] = []
+        self.places: list[Tensor] = []
+        self.latest: Picks | None = None
+        self._reached = self.done
+
+    def ask(self, step: Step) -> Tensor:
+        """Count the save times inside the step, over all lanes."""
+        end = (step.t1.detach() * self.sign).unsqueeze(1)
+        moved_to = torch.searchsorted(self.ascending, end, right=True).squeeze(1)
+        self._reached = torch.where(step.t1 == step.t0, self.done, moved_to)
+        return (self._reached - self.done).sum()
+
+    def see(self, step: Step, count: int) -> None:
+        """Interpolate at the ``count`` save times."""
+        self.latest = None
+        if count:
+            self.latest = self._pairs(count)
+            self.rows.append(interpolate(self.solver, step, self.latest, self.times))
+            lanes = 0 if self.latest.lanes is None else self.latest.lanes
+            self.places.append(self.latest.slots * self.times.shape[1] + lanes)
+        self.done = self._reached
+
+    def result(self, n: int, dtype: torch.dtype) -> Tensor:
+        """Return (T, L, n); nan where a lane did not get."""
+        total, lanes = self.times.shape
+        missing = torch.full((total * lanes, n), float("nan"), dtype=dtype, device=self.times.device)
+        if self.rows:
+            missing = missing.index_copy(0, torch.cat(self.places), torch.cat(self.rows))
+        return missing.reshape(total, lanes, n)
+
+    def _pairs(self, count: int) -> Picks:
+        index = torch.arange(count, device=self.done.device)
+        if self.done.shape[0] == 1:
+            return Picks(index + self.done, None)
+        counts = self._reached - self.done
+        lanes = torch.arange(len(counts), device=counts.device)
+        lanes = torch.repeat_interleave(lanes, counts, output_size=count)
+        first = counts.cumsum(0) - counts
+        return Picks(index - first[lanes] + self.done[lanes], lanes)
+
+
+def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tensor:
+    """Return the state at the picked save times (M, n), from times (T, L)."""
+    return solver.interpolate(picks.take(step), picks.times(times))
+
+
+class Tape(Observer):
+    """Records what a replay needs: the accepted grid, the picks, and states to restart from.
+
+    Args:
+        times: initial times (L,).
+        budget: most states kept; None keeps the one before every accepted step. When full, every other state is dropped,
+            so those kept stay evenly spread whatever the number of steps.
+        save: the observer, asked before this one, whose picks are recorded.
+    """
+
+    def __init__(self, times: Tensor, budget: int | None, save: Save | None) -> None:
+        """Start at times (L,)."""
+        self.budget = budget
+        self.save = save
+        self.length = 0
+        self.stride = 1
+        self.kept: list[tuple[int, Tensor, Carry]] = []
+        self.picks: dict[int, Picks] = {}
+        self._grid = times.detach().unsqueeze(0).repeat(16, 1)
+
+    @property
+    def grid(self) -> Tensor:
+        """The accepted grid (N + 1, L): step i goes from row i to row i + 1; a lane that rests repeats its time."""
+        return self._grid[: self.length + 1]
+
+    def ask(self, step: Step) -> Tensor:
+        """Count the lanes that moved."""
+        return (step.t1 != step.t0).sum()
+
+    def see(self, step: Step, count: int) -> None:
+        """Record the step if any lane moved."""
+        if not count:
+            return
+        if self.length % self.stride == 0:
+            self._keep(self.length, step)
+        if self.save is not None and self.save.latest is not None:
+            self.picks[self.length] = self.save.latest
+        self.length += 1
+        if self.length == len(self._grid):
+            self._grid = torch.cat([self._grid, self._grid])
+        self._grid[self.length] = step.t1.detach()
+
+    def _keep(self, index: int, step: Step) -> None:
+        if self.budget is not None and len(self.kept) == self.budget:
+            self.thin()
+            if index % self.stride:
+                return
+        self.kept.append((index, step.y0, step.carry))
+
+    def thin(self) -> None:
+        """Drop every other kept state."""
+        self.stride *= 2
+        self.kept = [entry for entry in self.kept if entry[0] % self.stride == 0]
+
+
+class Record(Observer):
+    """Keeps every accepted step whole, for dense output."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.steps: list[Step] = []
+
+    def ask(self, step: Step) -> Tensor:
+        """Count the lanes that moved."""
+        return (step.t1 != step.t0).sum()
+
+    def see(self, step: Step, count: int) -> None:
+        """Keep the step if any lane moved."""
+        if count:
+            self.steps.append(step._replace(carry=()))
+
+
+class Progress(Observer):
+    """Reports the fraction of the interval done by the slowest lane, in thousandths."""
+
+    def __init__(self, t0: Tensor, t1: Tensor, report: Callable[[int], None]) -> None:
+        """Call ``report`` with 0 .. 1000 after each step from t0 to t1 (each (L,))."""
+        self.t0 = t0.detach()
+        self.span = (t1.detach() - self.t0).abs()
+        self.report = report
+
+    def ask(self, step: Step) -> Tensor:
+        """Thousandths done."""
+        done = (step.t1.detach() - self.t0).abs() / torch.where(self.span == 0, 1.0, self.span)
+        return (1000 * torch.where(self.span == 0, 1.0, done).min()).to(torch.int64)
+
+    def see(self, step: Step, count: int) -> None:
+        """Pass the report on."""
+        self.report(count)

@@ -1,0 +1,108 @@
+"""What ``solve`` returns, and what it raises."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from isocline.state import ADVICE, State, Status
+from isocline.tree import Tree
+
+
+@dataclass
+class Stats:
+    """Counts of work. Per lane where lanes differ: integer tensors of the batch shape (0-d in a joint solve).
+
+    Args:
+        evaluations: calls of f, over all lanes at once: an int.
+        steps: attempted steps.
+        accepted: accepted steps.
+        rejected: rejected steps.
+        backward: the same for the backward pass; None until ``backward()`` ran, and always with ``DirectAdjoint``,
+            which evaluates nothing again.
+    """
+
+    evaluations: int
+    steps: "Tensor | int"
+    accepted: "Tensor | int"
+    rejected: "Tensor | int"
+    backward: "Stats | None" = field(default=None)
+
+
+class SolveError(RuntimeError):
+    """A solve that did not reach its end.
+
+    Args:
+        message: where, which lanes, what to try.
+        solution: what was reached; states that were not are nan. None in a backward pass.
+    """
+
+    def __init__(self, message: str, solution: "Solution | None" = None) -> None:
+        """Keep the partial solution."""
+        super().__init__(message)
+        self.solution = solution
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The solution of an initial value problem.
+
+    Args:
+        ts: save times, float64: (T,), or (T, *batch) where lanes have their own.
+        ys: states at ts, time axis first, in y0's structure: each tensor (T, *shape of y0's). Not reached: nan.
+        status: a ``Status`` a lane, int64, of the batch shape (0-d in a joint solve).
+        stats: counts of evaluations and steps.
+        interpolant: with ``dense=True``; call the solution instead.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> sol = iso.solve(lambda t, y: -y, torch.ones(3), (0.0, 1.0), dense=True)
+        >>> sol.ys.shape, sol(0.5).shape, sol(torch.linspace(0, 1, 7)).shape
+        (torch.Size([2, 3]), torch.Size([3]), torch.Size([7, 3]))
+    """
+
+    ts: Tensor
+    ys: Tree
+    status: Tensor
+    stats: Stats
+    interpolant: Callable[[Tensor], Tree] | None = None
+
+    def __call__(self, t: "Tensor | float") -> Tree:
+        """Return the state at any time between start and end, by the method's own interpolant.
+
+        Args:
+            t: a time, or times (S,) for all lanes, or (S, *batch) for each. Outside the interval: ValueError.
+
+        Returns:
+            In y0's structure: y0's shapes for one time, else with S in front.
+        """
+        if self.interpolant is None:
+            raise ValueError("this solution has no dense output; call solve(..., dense=True)")
+        return self.interpolant(torch.as_tensor(t, dtype=self.ts.dtype, device=self.ts.device))
+
+    @property
+    def success(self) -> Tensor:
+        """Whether each lane reached its end: bool, of the batch shape."""
+        return self.status == Status.SUCCESS
+
+
+def failure_message(state: State, t_end: Tensor) -> str | None:
+    """Return what went wrong, where, and what to try; None if every lane arrived."""
+    failed = (state.status != Status.SUCCESS).nonzero().flatten().tolist()
+    if not failed:
+        return None
+    lines = []
+    for status in sorted(set(state.status[failed].tolist())):
+        lanes = [lane for lane in failed if state.status[lane] == status]
+        lane = lanes[0]
+        who = "the solve" if len(state.status) == 1 else f"{len(lanes)} of {len(state.status)} lanes ({_some(lanes)})"
+        lines.append(
+            f"{who} stopped at t={state.t[lane].item():.6g} of {t_end[lane].item():.6g} after {state.steps[lane].item()} "
+            f"steps, {Status(status).name}: {ADVICE[Status(status)]}"
+        )
+    return "; ".join(lines)
+
+
+def _some(lanes: list[int], most: int = 5) -> str:
+    return ", ".join(map(str, lanes[:most])) + (", ..." if len(lanes) > most else "")

@@ -1,0 +1,189 @@
+"""``solve``: check, pack, hand to the gradient method, unpack."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isocline.controllers import PID, Controller
+from isocline.dense import Interpolant
+from isocline.gradients import Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients.base import Outputs, Problem
+from isocline.layout import Field, Layout, make_layout
+from isocline.observers import Observer, Progress
+from isocline.solution import Solution, SolveError, Stats, failure_message
+from isocline.solvers import METHODS, Solver
+from isocline.times import make_times
+from isocline.tree import Tree, describe
+
+DEFAULT_GRADIENT = RecursiveCheckpointAdjoint()
+
+MAX_STEPS = 16_384
+"""Default for ``max_steps``: a few seconds to a minute of work on a cheap field, never for ever."""
+
+
+def solve(
+    f: Callable[..., Tree],
+    y0: Tree,
+    ts: "Tensor | Sequence[float | Tensor]",
+    *,
+    args: tuple[Any, ...] = (),
+    method: str | Solver = "tsit5",
+    rtol: float | None = None,
+    atol: float | None = None,
+    controller: Controller | None = None,
+    batch_dims: int = 0,
+    gradient: Gradient | None = None,
+    params: Iterable[Tensor] | None = None,
+    dense: bool = False,
+    max_steps: int = MAX_STEPS,
+    progress: bool = False,
+    throw: bool = True,
+) -> Solution:
+    """Solve ``dy/dt = f(t, y, *args)``, ``y(ts[0]) = y0``, and save the state at every time of ``ts``.
+
+    Gradients flow to y0, ts, args, and every tensor that f uses (parameters of modules, closed-over tensors), by the
+    chosen gradient method. Saving is by the method's interpolant: it forces no steps and costs no evaluations.
+
+    Args:
+        f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
+            (*batch, 1, ..., 1), which broadcasts against the state: one f works for both.
+        y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
+        ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
+            sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own time.
+            Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
+        args: further arguments of f.
+        method: a name in ``isocline.METHODS``, or a solver.
+        rtol: relative tolerance per step, default 1e-5: a hundred times the resolution of float32.
+        atol: absolute tolerance per step, in the units of y, default 1e-6.
+        controller: chooses step sizes, instead of ``rtol`` and ``atol``: ``FixedStep(dt)`` or a ``PID``.
+        batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a lane
+            with its own time, step size, error control and status.
+        gradient: how to differentiate; default ``RecursiveCheckpointAdjoint()``, which is exact.
+        params: tensors to differentiate, if they are not to be found automatically (saves one evaluation of f).
+        dense: make the solution callable at any time, with memory for all steps.
+        max_steps: most attempted steps; then the status is MAX_STEPS.
+        progress: show a progress bar (needs tqdm).
+        throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
+
+    Returns:
+        Solution: ``ys`` has the time axis first: (T, *shape of y0), joint or per lane alike.
+
+    Raises:
+        TypeError: wrong types or dtypes.
+        ValueError: shapes, times or settings that do not fit.
+        SolveError: a lane did not arrive: steps used up, step size too small, inf or nan.
+
+    References:
+        Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> sol = iso.solve(lambda t, y: -y, torch.tensor([1.0, 2.0]), torch.linspace(0, 1, 5))
+        >>> sol.ys.shape
+        torch.Size([5, 2])
+        >>> torch.allclose(sol.ys[-1], torch.tensor([1.0, 2.0]) * torch.tensor(-1.0).exp(), atol=1e-4)
+        True
+    """
+    _check_options(f, args, batch_dims, max_steps)
+    solver = _solver(method)
+    layout = make_layout(y0, batch_dims)
+    times = make_times(ts, layout)
+    controller = _controller(controller, rtol, atol)
+    controller.check(solver, times[0].detach(), times[-1].detach(), max_steps, layout.dtype)
+    field = Field(f, args, layout)
+    stats = Stats(0, 0, 0, 0)
+    listed = _parameters(params)
+    chosen = _gradient(gradient)
+    with _progress(progress, times) as observers:
+        problem = Problem(
+            field, layout.pack(y0), times, solver, controller, max_steps, dense, listed, observers, stats
+        )
+        outputs = chosen.solve(problem)
+    solution = _unpack(problem, outputs, layout)
+    if throw and (message := failure_message(outputs.state, times[-1])) is not None:
+        raise SolveError(message, solution)
+    return solution
+
+
+def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
+    state, batch = outputs.state, layout.batch_shape
+    stats = problem.stats
+    stats.evaluations = problem.field.evaluations
+    stats.steps, stats.accepted = state.steps.reshape(batch), state.accepted.reshape(batch)
+    stats.rejected = stats.steps - stats.accepted
+    ys, times = outputs.ys, problem.times
+    if layout.lanes > 1 and len(times) > 2:
+        # A lane with nowhere to go is at all its times already.
+        ys = torch.where((times[0] == times[-1]).unsqueeze(1), problem.y0, ys)
+    # Times shared by all lanes are given back as one list.
+    ts = times[:, 0] if times.stride(1) == 0 or layout.lanes == 1 else times.reshape(-1, *batch)
+    interpolant = None
+    if outputs.dense is not None:
+        interpolant = Interpolant(outputs.dense, problem.sign, layout, problem.solver)
+    return Solution(ts, layout.unpack(ys), state.status.reshape(batch), stats, interpolant)
+
+
+def _check_options(f: object, args: object, batch_dims: object, max_steps: object) -> None:
+    if not callable(f):
+        raise TypeError(f"f must be callable as f(t, y, *args), got {describe(f)}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple, got {describe(args)}; write args=(value,)")
+    if not isinstance(batch_dims, int) or isinstance(batch_dims, bool) or batch_dims < 0:
+        raise ValueError(f"batch_dims must be a whole number >= 0, got {batch_dims!r}")
+    if not isinstance(max_steps, int) or isinstance(max_steps, bool) or max_steps < 1:
+        raise ValueError(f"max_steps must be a whole number >= 1, got {max_steps!r}")
+
+
+def _solver(method: object) -> Solver:
+    if isinstance(method, Solver):
+        return method
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]
+    raise ValueError(f"unknown method {method!r}; use one of {', '.join(METHODS)}, or a solver such as RungeKutta(tableau)")
+
+
+def _controller(controller: object, rtol: float | None, atol: float | None) -> Controller:
+    if controller is None:
+        given = {key: value for key, value in (("rtol", rtol), ("atol", atol)) if value is not None}
+        return PID(**given)
+    if rtol is not None or atol is not None:
+        raise ValueError("give either a controller or rtol and atol, not both; a PID takes them: PID(rtol=..., atol=...)")
+    if not isinstance(controller, Controller):
+        raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {describe(controller)}")
+    return controller
+
+
+def _gradient(gradient: object) -> Gradient:
+    if gradient is None:
+        return DEFAULT_GRADIENT
+    if not isinstance(gradient, Gradient):
+        raise TypeError(f"gradient must be a gradient method such as DirectAdjoint(), got {describe(gradient)}")
+    return gradient
+
+
+def _parameters(params: Iterable[Tensor] | None) -> tuple[Tensor, ...] | None:
+    if params is None:
+        return None
+    listed = tuple(params) if not isinstance(params, Tensor) else (params,)
+    for p in listed:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"params must be tensors, got {describe(p)}; write params=list(net.parameters())")
+    return listed
+
+
+@contextmanager
+def _progress(show: bool, times: Tensor) -> Iterator[tuple[Observer, ...]]:
+    """Yield the observer of a progress bar, or none."""
+    if not show:
+        yield ()
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm; install isocline[progress]") from None
+    form = "{l_bar}{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1000, desc="solve", bar_format=form) as bar:
+        yield (Progress(times[0], times[-1], lambda done: bar.update(done - bar.n)),)

@@ -1,0 +1,72 @@
+"""What changes during a solve, what one attempted step did, and how a lane ended."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Status(IntEnum):
+    """How a lane stands: one integer a lane, in ``Solution.status``."""
+
+    RUNNING = 0
+    SUCCESS = 1
+    MAX_STEPS = 2
+    STEP_TOO_SMALL = 3
+    NON_FINITE = 4
+
+
+ADVICE = {
+    Status.MAX_STEPS: (
+        "max_steps was reached before the end time. If f is stiff, an explicit method needs tiny steps: loosen "
+        "rtol/atol or rescale f; otherwise raise max_steps"
+    ),
+    Status.STEP_TOO_SMALL: (
+        "the step size fell below the resolution of time. The solution probably blows up here, or f is "
+        "discontinuous or extremely stiff: end the solve earlier, split it at the discontinuity, or check the sign "
+        "of f"
+    ),
+    Status.NON_FINITE: (
+        "the state or f became inf or nan. Check y0 and f there (division by zero, log or sqrt of a negative "
+        "number, overflow, a solution that blows up); with FixedStep try a smaller dt, or use an adaptive controller"
+    ),
+}
+"""What a status means for the user and what to try, for the error message."""
+
+
+class State(NamedTuple):
+    """A solve between two steps. Every tensor has the lane axis first; L lanes of n numbers each."""
+
+    t: Tensor
+    """Time reached, (L,), in the time dtype."""
+    y: Tensor
+    """State there, (L, n)."""
+    carry: tuple[Tensor, ...]
+    """What the solver brings from step to step: each (L, ...)."""
+    dt: Tensor
+    """Signed size proposed for the next step, (L,)."""
+    memory: tuple[Tensor, ...]
+    """What the controller remembers: each (L,)."""
+    status: Tensor
+    """A ``Status`` a lane, (L,), int64."""
+    steps: Tensor
+    """Attempted steps, (L,), int64."""
+    accepted: Tensor
+    """Accepted steps, (L,), int64."""
+
+
+class Step(NamedTuple):
+    """One step as observers see it: the interval ``[t0, t1]`` of each lane; a lane that did not move has t1 == t0."""
+
+    t0: Tensor
+    """(L,)"""
+    t1: Tensor
+    """(L,)"""
+    y0: Tensor
+    """(L, n)"""
+    y1: Tensor
+    """(L, n)"""
+    stages: tuple[Tensor, ...]
+    """The solver's evaluations on this step, each (L, n); ``Solver.interpolate`` reads them."""
+    carry: tuple[Tensor, ...]
+    """The carry that the step began with: with t0 and y0 it is all that is needed to take the step again."""
