@@ -14,7 +14,6 @@ Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
 """How the scaled error (L, n) of a lane becomes one number: (L,)."""
 
 
-
 class Controller(ABC):
     """Chooses step sizes. Final subclasses are frozen dataclasses; what they remember is in the state's memory."""
 
@@ -30,7 +29,13 @@ class Controller(ABC):
 
     @abstractmethod
     def adapt(
-        self, solver: Solver, h: Tensor, y0: Tensor, attempt: Attempt, finite: Tensor, memory: tuple[Tensor, ...]
+        self,
+        solver: Solver,
+        h: Tensor,
+        y0: Tensor,
+        attempt: Attempt,
+        finite: Tensor,
+        memory: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Judge an attempt of size h (L,): accept (L,), size of the next step (L,), memory."""
 
@@ -72,7 +77,13 @@ class FixedStep(Controller):
         return self._towards(t1 < t0, t0.dtype), ()
 
     def adapt(
-        self, solver: Solver, h: Tensor, y0: Tensor, attempt: Attempt, finite: Tensor, memory: tuple[Tensor, ...]
+        self,
+        solver: Solver,
+        h: Tensor,
+        y0: Tensor,
+        attempt: Attempt,
+        finite: Tensor,
+        memory: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Accept everything finite; a step size of 0 says that a smaller step will not be tried."""
         return finite, torch.where(finite, self._towards(h < 0, h.dtype), 0.0), memory
@@ -130,11 +141,15 @@ class PID(Controller):
     def __post_init__(self) -> None:
         """Check the settings."""
         if not (self.rtol >= 0 and self.atol >= 0 and 0 < self.rtol + self.atol < float("inf")):
-            raise ValueError(f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}")
+            raise ValueError(
+                f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}"
+            )
         if not 0 < self.factor_min < 1 < self.factor_max or not 0 < self.safety < 1:
             raise ValueError("PID needs 0 < factor_min < 1 < factor_max and 0 < safety < 1")
         if not self.dt_max > 0 or (self.dt0 is not None and not 0 < self.dt0 < float("inf")):
-            raise ValueError(f"dt0 and dt_max must be positive, got dt0={self.dt0}, dt_max={self.dt_max}; the direction comes from ts")
+            raise ValueError(
+                f"dt0 and dt_max must be positive, got dt0={self.dt0}, dt_max={self.dt_max}; the direction comes from ts"
+            )
         if not callable(self.norm) and self.norm not in ("rms", "max"):
             raise ValueError(f"norm must be 'rms', 'max' or a function, got {self.norm!r}")
 
@@ -164,7 +179,13 @@ class PID(Controller):
             return size * span.sign(), (one, one)
 
     def adapt(
-        self, solver: Solver, h: Tensor, y0: Tensor, attempt: Attempt, finite: Tensor, memory: tuple[Tensor, ...]
+        self,
+        solver: Solver,
+        h: Tensor,
+        y0: Tensor,
+        attempt: Attempt,
+        finite: Tensor,
+        memory: tuple[Tensor, ...],
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Accept if the scaled error is at most 1; inf and nan shrink the step as far as it goes."""
         assert attempt.error is not None and solver.error_order is not None  # check() saw to it
@@ -189,7 +210,8 @@ class PID(Controller):
             return self.norm(scaled)
         if self.norm == "max":
             return scaled.abs().amax(dim=1)
-        return torch.linalg.vector_norm(scaled, dim=1) / scaled.shape[1] ** 0.5
+        total: Tensor = torch.linalg.vector_norm(scaled, dim=1)
+        return total / scaled.shape[1] ** 0.5
 
     def _first_step(self, f: Field, solver: Solver, t0: Tensor, span: Tensor, y0: Tensor, f0: Tensor) -> Tensor:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""

@@ -39,7 +39,9 @@ class Interpolant:
         if not bool((early | late | times.isnan()).any()):
             return
         first, last = self.dense.t0[0, 0].item(), self.dense.t1[-1, 0].item()
-        raise ValueError(f"sol(t) knows times from {first:.6g} to {last:.6g} (lane 0); got {times.min():.6g} .. {times.max():.6g}")
+        raise ValueError(
+            f"sol(t) knows times from {first:.6g} to {last:.6g} (lane 0); got {times.min():.6g} .. {times.max():.6g}"
+        )
 
     def _evaluate(self, times: Tensor) -> Tensor:
         count, lanes = times.shape

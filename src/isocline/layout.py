@@ -54,8 +54,7 @@ class Layout:
         if self.single:
             return y.reshape(lead + self.shapes[0])
         parts = iter(
-            part.reshape(lead + shape)
-            for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
+            part.reshape(lead + shape) for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
         )
         return map_leaves(lambda _: next(parts), self.like)
 

@@ -16,7 +16,13 @@ SMALLEST_STEP = 1e-20
 
 
 def start(
-    f: Field, solver: Solver, controller: Controller, t0: Tensor, y0: Tensor, t1: Tensor, f0: Tensor | None = None
+    f: Field,
+    solver: Solver,
+    controller: Controller,
+    t0: Tensor,
+    y0: Tensor,
+    t1: Tensor,
+    f0: Tensor | None = None,
 ) -> State:
     """Return the state before the first step from t0 towards t1 (each (L,)); f0 is f(t0, y0) if it is known."""
     first: Callable[[], Tensor] = cache(lambda: f(t0, y0) if f0 is None else f0)
@@ -84,9 +90,7 @@ def integrate(
     return state._replace(status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status))
 
 
-def take(
-    f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry
-) -> tuple[Step, Carry]:
+def take(f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry) -> tuple[Step, Carry]:
     """Take a step whose end is known to be good, again; lanes with t1 == t0 rest."""
     attempt = solver.step(f, t0, t1, y0, carry)
     return _merge(t1 != t0, t0, t1, y0, carry, attempt.y1, attempt.stages, attempt.carry)
@@ -122,7 +126,14 @@ def _merge(
 
 
 def _judge(
-    state: State, target: Tensor, t_end: Tensor, dt: Tensor, running: Tensor, accept: Tensor, last: Tensor, finite: Tensor
+    state: State,
+    target: Tensor,
+    t_end: Tensor,
+    dt: Tensor,
+    running: Tensor,
+    accept: Tensor,
+    last: Tensor,
+    finite: Tensor,
 ) -> Tensor:
     """Statuses after an attempt: arrived, given up, or as before."""
     arrived = accept & last
@@ -140,4 +151,3 @@ def _rows(mask: Tensor, like: Tensor) -> Tensor:
 
 def _finite(y: Tensor) -> Tensor:
     return y.isfinite().flatten(1).all(dim=1)
-

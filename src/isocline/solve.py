@@ -98,9 +98,7 @@ def solve(
     listed = _parameters(params)
     chosen = _gradient(gradient)
     with _progress(progress, times) as observers:
-        problem = Problem(
-            field, layout.pack(y0), times, solver, controller, max_steps, dense, listed, observers, stats
-        )
+        problem = Problem(field, layout.pack(y0), times, solver, controller, max_steps, dense, listed, observers, stats)
         outputs = chosen.solve(problem)
     solution = _unpack(problem, outputs, layout)
     if throw and (message := failure_message(outputs.state, times[-1])) is not None:
@@ -142,15 +140,19 @@ def _solver(method: object) -> Solver:
         return method
     if isinstance(method, str) and method in METHODS:
         return METHODS[method]
-    raise ValueError(f"unknown method {method!r}; use one of {', '.join(METHODS)}, or a solver such as RungeKutta(tableau)")
+    raise ValueError(
+        f"unknown method {method!r}; use one of {', '.join(METHODS)}, or a solver such as RungeKutta(tableau)"
+    )
 
 
 def _controller(controller: object, rtol: float | None, atol: float | None) -> Controller:
     if controller is None:
-        given = {key: value for key, value in (("rtol", rtol), ("atol", atol)) if value is not None}
-        return PID(**given)
+        default = PID()
+        return PID(default.rtol if rtol is None else rtol, default.atol if atol is None else atol)
     if rtol is not None or atol is not None:
-        raise ValueError("give either a controller or rtol and atol, not both; a PID takes them: PID(rtol=..., atol=...)")
+        raise ValueError(
+            "give either a controller or rtol and atol, not both; a PID takes them: PID(rtol=..., atol=...)"
+        )
     if not isinstance(controller, Controller):
         raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {describe(controller)}")
     return controller

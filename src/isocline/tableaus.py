@@ -49,7 +49,9 @@ class Tableau:
         s = len(self.b)
         rows = [len(row) for row in self.a]
         if rows != list(range(s)) or len(self.c) != s or len(self.dense) != s:
-            raise ValueError(f"tableau {self.name!r}: with {s} weights, a needs rows of length 0..{s - 1}, c and dense {s} entries")
+            raise ValueError(
+                f"tableau {self.name!r}: with {s} weights, a needs rows of length 0..{s - 1}, c and dense {s} entries"
+            )
         if (self.embedded is None) != (self.embedded_order is None) or len(self.embedded or self.b) != s:
             raise ValueError(f"tableau {self.name!r}: embedded needs {s} weights and embedded_order, or neither")
 
@@ -216,9 +218,7 @@ DOPRI5 = Tableau(
     ),
     b=_floats(_DOPRI5_B),
     c=_floats((0, F(1, 5), F(3, 10), F(4, 5), F(8, 9), 1, 1)),
-    embedded=_floats(
-        (F(5179, 57600), 0, F(7571, 16695), F(393, 640), F(-92097, 339200), F(187, 2100), F(1, 40))
-    ),
+    embedded=_floats((F(5179, 57600), 0, F(7571, 16695), F(393, 640), F(-92097, 339200), F(187, 2100), F(1, 40))),
     embedded_order=4,
     dense=_hermite(
         _DOPRI5_B,
@@ -288,7 +288,6 @@ TSIT5 = Tableau(
 )
 
 TABLEAUS: dict[str, Tableau] = {
-    tableau.name: tableau
-    for tableau in (EULER, MIDPOINT, HEUN, RALSTON, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)
+    tableau.name: tableau for tableau in (EULER, MIDPOINT, HEUN, RALSTON, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)
 }
 """All tables by name."""

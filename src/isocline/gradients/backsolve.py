@@ -9,7 +9,7 @@ from torch import Tensor
 from isocline.controllers import PID, Controller
 from isocline.gradients.base import Gradient, Outputs, Problem, run
 from isocline.gradients.captured import Captured
-from isocline.gradients.node import Cotangents, Gradients, Rule, attach
+from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.loop import integrate, start
 from isocline.observers import Observer
 from isocline.solution import SolveError, Stats, failure_message
@@ -214,8 +214,4 @@ class _ParameterQuadrature(Observer):
             t = torch.lerp(step.t0, step.t1, node)
             # Time runs backwards, the integral forwards: hence the sign.
             bars = self.f.pull(t, self.solver.interpolate(step, t), -h * weight)
-            self.total = [_add(old, bar) for old, bar in zip(self.total, bars, strict=True)]
-
-
-def _add(old: Tensor | None, new: Tensor | None) -> Tensor | None:
-    return old if new is None else new if old is None else old + new
+            self.total = add(self.total, bars)

@@ -78,9 +78,7 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[Any] = ()) ->
     record = Record() if problem.dense else None
     first = [observer for observer in (save, record) if observer is not None]
     observers = [*first, *(make(save) for make in more), *problem.observers]
-    state = integrate(
-        problem.field, problem.solver, problem.controller, state, times[-1], problem.max_steps, observers
-    )
+    state = integrate(problem.field, problem.solver, problem.controller, state, times[-1], problem.max_steps, observers)
     arrived = (state.status == Status.SUCCESS).unsqueeze(1)
     parts = [problem.y0.unsqueeze(0), torch.where(arrived, state.y, float("nan")).unsqueeze(0)]
     if save is not None:

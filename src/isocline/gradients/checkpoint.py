@@ -8,7 +8,7 @@ from torch import Tensor
 
 from isocline.gradients.base import Gradient, Outputs, Problem, run
 from isocline.gradients.captured import Captured
-from isocline.gradients.node import Cotangents, Gradients, Rule, attach
+from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.gradients.treeverse import reverse
 from isocline.loop import take
 from isocline.observers import Tape, interpolate
@@ -79,22 +79,20 @@ class _RecursiveCheckpointAdjoint(Rule):
         walk.finish()
         problem.stats.backward = Stats(captured.field.evaluations, walk.steps, walk.steps, 0)
         captured.field.evaluations = 0
-        return Gradients(walk.times.grad if times else None, walk.y_bar, tuple(walk.inner_bar))
+        return Gradients(walk.times_bar, walk.y_bar, tuple(walk.inner_bar))
 
 
 class _Backward:
     """The backward sweep over one tape."""
 
-    def __init__(
-        self, problem: Problem, captured: Captured, tape: Tape, gradients: Cotangents, times: bool
-    ) -> None:
+    def __init__(self, problem: Problem, captured: Captured, tape: Tape, gradients: Cotangents, times: bool) -> None:
         self.problem = problem
         self.captured = captured
         self.tape = tape
         self.grid = tape.grid
         self.gradients = gradients
         self.times = problem.times.detach().requires_grad_(times)
-        self.times.grad = torch.zeros_like(self.times) if times else None
+        self.times_bar = torch.zeros_like(self.times) if times else None
         self.y_bar = gradients.ys[-1].clone()
         self.carry_bar: tuple[Tensor | None, ...] | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
@@ -157,13 +155,10 @@ class _Backward:
         outs = [out for out, _ in pairs]
         self.captured.check(outs, known=(*states, self.times))
         inputs = [*states, *self.captured.inner, *([self.times] if self.times.requires_grad else [])]
-        bars = list(torch.autograd.grad(outs, inputs, [bar for _, bar in pairs], allow_unused=True))
-        if self.times.requires_grad and (bar := bars.pop()) is not None:
-            assert self.times.grad is not None
-            self.times.grad += bar
-        for i, bar in enumerate(bars[len(states) :]):
-            old = self.inner_bar[i]
-            self.inner_bar[i] = bar if old is None or bar is None else old + bar
-            if bar is None:
-                self.inner_bar[i] = old
+        bars: list[Tensor | None] = list(
+            torch.autograd.grad(outs, inputs, [bar for _, bar in pairs], allow_unused=True)
+        )
+        if self.times_bar is not None and (bar := bars.pop()) is not None:
+            self.times_bar += bar
+        self.inner_bar = add(self.inner_bar, bars[len(states) :])
         return bars[: len(states)]

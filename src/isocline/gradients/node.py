@@ -1,6 +1,7 @@
 """One autograd node for a whole solve, for gradient methods that write their own backward pass."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +42,11 @@ class Rule(ABC):
         self, problem: Problem, captured: Captured, ys: Tensor, gradients: Cotangents, times: bool
     ) -> Gradients:
         """Return the gradients, given the saved states ys (T, L, n) of the forward pass."""
+
+
+def add(total: Sequence[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Add gradients one by one; None stands for zero."""
+    return [b if a is None else a if b is None else a + b for a, b in zip(total, more, strict=True)]
 
 
 def attach(problem: Problem, rule: Rule) -> Outputs:
