@@ -11,9 +11,9 @@ from isocline.experiments.run_folder import RunFolderError
 from isocline.experiments.train_mnist import TrainMnist, run_train_mnist
 
 _APP, _TRAIN = SubcommandApp(), SubcommandApp()
-_APP.command(Demo, name="demo")
+_APP.command(name="demo")(Demo)
 _APP.command(_TRAIN, name="train")
-_TRAIN.command(TrainMnist, name="mnist")
+_TRAIN.command(name="mnist")(TrainMnist)
 
 
 def main() -> None:

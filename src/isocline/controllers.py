@@ -121,7 +121,7 @@ class PID(Controller):
 
     Example:
         >>> import isocline as iso, torch
-        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), controller=iso.PID(rtol=1e-4, pcoeff=0.4, icoeff=0.3))
+        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), controller=iso.PID(pcoeff=0.4, icoeff=0.3))
         >>> round(sol.ys[-1].item(), 3)
         0.368
     """
@@ -148,7 +148,7 @@ class PID(Controller):
             raise ValueError("PID needs 0 < factor_min < 1 < factor_max and 0 < safety < 1")
         if not self.dt_max > 0 or (self.dt0 is not None and not 0 < self.dt0 < float("inf")):
             raise ValueError(
-                f"dt0 and dt_max must be positive, got dt0={self.dt0}, dt_max={self.dt_max}; the direction comes from ts"
+                f"dt0 and dt_max must be positive (ts gives the direction), got dt0={self.dt0}, dt_max={self.dt_max}"
             )
         if not callable(self.norm) and self.norm not in ("rms", "max"):
             raise ValueError(f"norm must be 'rms', 'max' or a function, got {self.norm!r}")
@@ -207,11 +207,12 @@ class PID(Controller):
 
     def _norm(self, scaled: Tensor) -> Tensor:
         if callable(self.norm):
-            return self.norm(scaled)
+            own: Tensor = self.norm(scaled)
+            return own
         if self.norm == "max":
             return scaled.abs().amax(dim=1)
-        total: Tensor = torch.linalg.vector_norm(scaled, dim=1)
-        return total / scaled.shape[1] ** 0.5
+        rms: Tensor = torch.linalg.vector_norm(scaled, dim=1) / scaled.shape[1] ** 0.5
+        return rms
 
     def _first_step(self, f: Field, solver: Solver, t0: Tensor, span: Tensor, y0: Tensor, f0: Tensor) -> Tensor:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""

@@ -1,7 +1,7 @@
 """The user's structure (a tensor, or nested tuples, lists and dicts of them) as lanes, and back.
 
-Inside the library a state is one tensor ``(L, n)``: L lanes, each with its own time and step size, of n numbers. A joint
-solve is one lane that holds the whole batch; with ``batch_dims=b`` each index of the first b dimensions is a lane.
+Inside the library a state is one tensor ``(L, n)``: L lanes, each with its own time and step size, of n numbers. A
+joint solve is one lane that holds the whole batch; with ``batch_dims=b`` each index of the first b dimensions is one.
 """
 
 from collections.abc import Callable

@@ -110,8 +110,8 @@ class Tape(Observer):
 
     Args:
         times: initial times (L,).
-        budget: most states kept; None keeps the one before every accepted step. When full, every other state is dropped,
-            so those kept stay evenly spread whatever the number of steps.
+        budget: most states kept; None keeps the one before every accepted step. When full, every other state is
+            dropped, so those kept stay evenly spread whatever the number of steps.
         save: the observer, asked before this one, whose picks are recorded.
     """
 

@@ -98,8 +98,8 @@ def failure_message(state: State, t_end: Tensor) -> str | None:
         lane = lanes[0]
         who = "the solve" if len(state.status) == 1 else f"{len(lanes)} of {len(state.status)} lanes ({_some(lanes)})"
         lines.append(
-            f"{who} stopped at t={state.t[lane].item():.6g} of {t_end[lane].item():.6g} after {state.steps[lane].item()} "
-            f"steps, {Status(status).name}: {ADVICE[Status(status)]}"
+            f"{who} stopped at t={state.t[lane].item():.6g} of {t_end[lane].item():.6g} after "
+            f"{state.steps[lane].item()} steps, {Status(status).name}: {ADVICE[Status(status)]}"
         )
     return "; ".join(lines)
 

@@ -52,15 +52,15 @@ def solve(
             (*batch, 1, ..., 1), which broadcasts against the state: one f works for both.
         y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
-            sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own time.
-            Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
+            sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
+            time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
         args: further arguments of f.
         method: a name in ``isocline.METHODS``, or a solver.
         rtol: relative tolerance per step, default 1e-5: a hundred times the resolution of float32.
         atol: absolute tolerance per step, in the units of y, default 1e-6.
         controller: chooses step sizes, instead of ``rtol`` and ``atol``: ``FixedStep(dt)`` or a ``PID``.
-        batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a lane
-            with its own time, step size, error control and status.
+        batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a
+            lane with its own time, step size, error control and status.
         gradient: how to differentiate; default ``RecursiveCheckpointAdjoint()``, which is exact.
         params: tensors to differentiate, if they are not to be found automatically (saves one evaluation of f).
         dense: make the solution callable at any time, with memory for all steps.

@@ -40,13 +40,13 @@ def test_the_field_sees_the_time() -> None:
 
 def test_rk_net_and_ode_net_differ_in_how_they_find_the_same_gradient() -> None:
     x = torch.rand(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    models = [build_classifier(name, 4, 1, rtol=1e-6, atol=1e-6).double() for name in ("rknet", "odenet")]
+    models = [build_classifier(name, 4, 1, rtol=1e-5, atol=1e-5).double() for name in ("rknet", "odenet")]
     outputs = [model(x) for model in models]
     assert torch.equal(*outputs)
     for output in outputs:
         output.square().sum().backward()
     direct, adjoint = (torch.cat([p.grad.flatten() for p in model.parameters()]) for model in models)
-    assert (direct - adjoint).norm() < 0.03 * direct.norm()
+    assert (direct - adjoint).norm() < 0.05 * direct.norm()
     nfe_backward = models[1].evaluations()[1]
     assert nfe_backward is not None
     assert nfe_backward > 0

@@ -19,9 +19,7 @@ def open_run(
         RunFolderError: No run to resume, a run where a new one should be, or settings together with a resume.
     """
     if resumed is not None and (wanted != default or out is not None):
-        raise RunFolderError(
-            f"--resume {resumed}: takes every setting from the run; leave the other options out"
-        )
+        raise RunFolderError(f"--resume {resumed}: takes every setting from the run; leave the other options out")
     folder, comparison = (start(wanted, out), wanted) if resumed is None else resume(resumed, wanted.task)
     Console().print(f"run folder: {folder.path} (continue it with --resume)", soft_wrap=True)
     return folder, comparison

@@ -14,7 +14,7 @@ from isocline.experiments.figure import demo_figure
 from isocline.experiments.tolerance import sweep
 from isocline.experiments.training import TrainConfig
 
-SETTINGS = TrainConfig(channels=32, epochs=12, batch_size=64, learning_rate=1e-2)
+SETTINGS = TrainConfig(channels=32, epochs=15, batch_size=64, learning_rate=1e-2, weight_decay=0.1)
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,7 @@ def demo_figure(points: Sequence[Point], trained_at: float) -> bytes:
     return content.getvalue()
 
 
-def _by_tolerance(
-    axes: Axes, points: Sequence[Point], value: Callable[[Point], float], trained_at: float
-) -> None:
+def _by_tolerance(axes: Axes, points: Sequence[Point], value: Callable[[Point], float], trained_at: float) -> None:
     for method in ADAPTIVE:
         chosen = [(p.tolerance, value(p)) for p in points if p.method == method and p.tolerance is not None]
         axes.plot(
@@ -63,8 +61,8 @@ def _by_steps(axes: Axes, points: Sequence[Point], value: Callable[[Point], floa
     top = axes.twiny()
     for method in FIXED:
         chosen = [(p.steps, value(p)) for p in points if p.method == method and p.steps is not None]
-        style = {"color": _COLOURS[method], "marker": _MARKERS[method], "linestyle": "--", "label": method}
-        top.plot(*zip(*chosen, strict=True), alpha=0.8, **style)
+        colour, marker = _COLOURS[method], _MARKERS[method]
+        top.plot(*zip(*chosen, strict=True), color=colour, marker=marker, linestyle="--", label=method, alpha=0.8)
     counts = sorted({p.steps for p in points if p.steps is not None})
     top.set_xscale("log", base=2)
     top.set(xlabel="fixed steps (dashed), many to few", xticks=counts, xticklabels=counts)
@@ -80,9 +78,7 @@ def _work_precision(axes: Axes, points: Sequence[Point]) -> None:
         axes.plot(nfe, deviation, color=_COLOURS[method], marker=_MARKERS[method], label=label, alpha=0.8)
         for p in chosen:
             if p.steps:
-                axes.annotate(
-                    f"{p.steps}", (p.nfe, p.deviation), xytext=(5, 5), textcoords="offset points", size=8
-                )
+                axes.annotate(f"{p.steps}", (p.nfe, p.deviation), xytext=(5, 5), textcoords="offset points", size=8)
     axes.set(
         title="(c) precision for work; numbers count fixed steps",
         xlabel="field evaluations (NFE)",

@@ -32,7 +32,8 @@ def peak_memory(fn: Callable[[], object], device: torch.device | str = "cpu") ->
         fn()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with _StorageTracker() as tracker:
+    tracker = _StorageTracker()
+    with tracker:
         fn()
     return tracker.peak
 

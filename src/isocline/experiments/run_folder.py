@@ -46,9 +46,7 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be made a run folder ({error.strerror})") from error
         if (path / "config.json").exists():
-            raise RunFolderError(
-                f"{path}: already holds a run; continue it with --resume, or choose another folder"
-            )
+            raise RunFolderError(f"{path}: already holds a run; continue it with --resume, or choose another folder")
         run = cls(path, config)
         run.write_json("versions.json", _versions())
         run.write_json("config.json", config)
@@ -65,9 +63,7 @@ class RunFolder:
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
-            raise RunFolderError(
-                f"{file}: expected a run's configuration, found none ({error.strerror})"
-            ) from error
+            raise RunFolderError(f"{file}: expected a run's configuration, found none ({error.strerror})") from error
         except ValueError as error:
             raise RunFolderError(f"{file}: expected JSON, found a damaged file ({error})") from error
         if not isinstance(config, dict):
@@ -101,9 +97,7 @@ class RunFolder:
                     raise ValueError(f"wrong checksum of {altered}")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # there is no closed list of what a damaged file raises
-            raise RunFolderError(
-                f"{path}: expected a checkpoint, found a damaged file ({_line(error)})"
-            ) from error
+            raise RunFolderError(f"{path}: expected a checkpoint, found a damaged file ({_line(error)})") from error
         if not isinstance(state, dict):
             raise RunFolderError(f"{path}: expected a checkpoint, found a {type(state).__name__}")
         return state
@@ -129,9 +123,7 @@ class RunFolder:
         try:
             return [json.loads(line) for line in whole]
         except ValueError as error:
-            raise RunFolderError(
-                f"{file}: expected a JSON object a line, found a damaged one ({error})"
-            ) from error
+            raise RunFolderError(f"{file}: expected a JSON object a line, found a damaged one ({error})") from error
 
     def keep_metrics(self, keep: Callable[[Record], bool]) -> None:
         """Drops the records for which `keep` is false, and a half-written last line."""

@@ -52,9 +52,7 @@ def sweep(model: Classifier, images: Tensor, labels: Tensor) -> list[Point]:
     points = []
     with _restored(body):
         exact = _solve(body, start, "dopri5", 1e-6, None)
-        ways: list[tuple[str, float | None, int | None]] = [
-            (m, tol, None) for m in ADAPTIVE for tol in TOLERANCES
-        ]
+        ways: list[tuple[str, float | None, int | None]] = [(m, tol, None) for m in ADAPTIVE for tol in TOLERANCES]
         ways += [(method, None, steps) for method in FIXED for steps in STEP_COUNTS]
         for method, tolerance, steps in ways:
             end = _solve(body, start, method, tolerance, steps)
@@ -65,11 +63,9 @@ def sweep(model: Classifier, images: Tensor, labels: Tensor) -> list[Point]:
     return points
 
 
-def _solve(
-    body: iso.NeuralODE, start: Tensor, method: str, tolerance: float | None, steps: int | None
-) -> Tensor:
+def _solve(body: iso.NeuralODE, start: Tensor, method: str, tolerance: float | None, steps: int | None) -> Tensor:
     body.method = method
-    body.rtol = body.atol = tolerance or 0.0
+    body.rtol = body.atol = tolerance
     body.controller = iso.FixedStep(1.0 / steps) if steps else None
     return cast(Tensor, body(start))
 

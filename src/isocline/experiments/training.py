@@ -78,9 +78,7 @@ class Training:
         self.epoch, self.seconds = 0, 0.0
         self.steps = math.ceil(len(data.train_x) / config.batch_size)
         self.optimiser = AdamW(model.parameters(), weight_decay=config.weight_decay)
-        self.schedule = OneCycleLR(
-            self.optimiser, config.learning_rate, total_steps=self.steps * config.epochs
-        )
+        self.schedule = OneCycleLR(self.optimiser, config.learning_rate, total_steps=self.steps * config.epochs)
 
     def run(self, folder: RunFolder) -> None:
         """Trains from the folder's checkpoint, if there is one, to the last epoch."""
@@ -147,9 +145,7 @@ class Training:
                 self.schedule.load_state_dict(state["schedule"])
                 self.epoch, self.seconds = state["epoch"], state["seconds"]
             except (KeyError, RuntimeError, ValueError) as error:
-                raise RunFolderError(
-                    f"{folder.path / self.name}.pt: does not fit the run's config.json"
-                ) from error
+                raise RunFolderError(f"{folder.path / self.name}.pt: does not fit the run's config.json") from error
         folder.keep_metrics(lambda record: record["model"] != self.name or record["epoch"] <= self.epoch)
 
 
@@ -157,7 +153,7 @@ class Training:
 def error_rate(model: Classifier, images: Tensor, labels: Tensor) -> float:
     """The share of `images`, between 0 and 1, that `model` gives another label than `labels`."""
     batches = zip(images.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True)
-    wrong = sum((model(x).argmax(1) != y).sum().item() for x, y in batches)
+    wrong = sum(int((model(x).argmax(1) != y).sum()) for x, y in batches)
     return wrong / len(labels)
 
 

@@ -23,12 +23,12 @@ class BacksolveAdjoint(Gradient):
 
     With ``a = dL/dy``: ``da/dt = -a^T df/dy``, ``dL/dtheta = integral of a^T df/dtheta dt`` from start to end, and
     ``dL/dt_i = dL/dy_i . f(t_i, y_i)`` at each save time. At a save time a jumps by dL/dy_i and the state is set to the
-    saved one; the step size goes on through the jumps. Save times whose gradient is zero cost nothing. The integral for the
-    parameters is a Gauss quadrature over each accepted step, on the interpolant, so that parameters neither slow the
-    error control down nor are evaluated in rejected steps.
+    saved one; the step size goes on through the jumps. Save times whose gradient is zero cost nothing. The integral for
+    the parameters is a Gauss quadrature over each accepted step, on the interpolant, so that parameters neither slow
+    the error control down nor are evaluated in rejected steps.
 
-    The gradient is that of the exact solution, up to the tolerances; it is *not* the gradient of the discrete solution, and
-    where solving backwards is unstable (strongly contracting or chaotic f) it is wrong: prefer
+    The gradient is that of the exact solution, up to the tolerances; it is *not* the gradient of the discrete solution,
+    and where solving backwards is unstable (strongly contracting or chaotic f) it is wrong: prefer
     ``RecursiveCheckpointAdjoint`` there. First derivatives only.
 
     Args:
@@ -195,7 +195,7 @@ GAUSS = {
 
 
 class _ParameterQuadrature(Observer):
-    """Integrates ``a^T df/dtheta`` over each accepted step, with as many Gauss points as the method's order calls for."""
+    """Integrates ``a^T df/dtheta`` over each accepted step, with the Gauss points that the method's order calls for."""
 
     def __init__(self, solver: Solver, f: _AdjointField) -> None:
         self.solver = solver

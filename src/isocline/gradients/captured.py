@@ -1,7 +1,8 @@
 """Which tensors a field uses besides t and y: found by evaluating it once and walking the autograd graph.
 
-Leaves (parameters) are differentiated as they are. A closed-over tensor that is itself computed from others is replaced,
-while f runs, by a detached stand-in: its gradient goes to the tensor once, and from there through the user's own graph.
+Leaves (parameters) are differentiated as they are. A closed-over tensor that is itself computed from others is
+replaced, while f runs, by a detached stand-in: its gradient goes to the tensor once, and from there through the user's
+own graph.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,15 +36,15 @@ class Captured:
     """Whether ``inner`` was found rather than given, so that anything else in the graph is an error."""
 
     def check(self, outputs: Iterable[Tensor], known: Iterable[Tensor]) -> None:
-        """Raise if the graph of the outputs reaches a leaf that is neither known nor inner: its gradient would be lost."""
+        """Raise if the outputs depend on a leaf that is neither known nor inner: its gradient would be lost."""
         if not self.complete:
             return
         expected = {id(tensor) for tensor in (*self.inner, *known)}
         for leaf in _walk(outputs, since=0)[0]:
             if id(leaf) not in expected:
                 raise RuntimeError(
-                    f"f used {describe(leaf)} that requires grad, but not in its first evaluation, so its gradient would "
-                    "be lost; name all such tensors: solve(..., params=[...]), or use gradient=DirectAdjoint()"
+                    f"f used {describe(leaf)} that requires grad, but not in its first evaluation, so its gradient "
+                    "would be lost; name all such tensors: solve(..., params=[...]), or use gradient=DirectAdjoint()"
                 )
 
 
@@ -123,8 +124,8 @@ def _find_tensors(field: Field, t0: Tensor, y0: Tensor, edges: Sequence[Edge]) -
 def _refuse(edges: Sequence[Edge]) -> None:
     for node, _ in edges:
         raise RuntimeError(
-            f"f closes over a tensor computed by {node.name()} that cannot be traced to it, so its gradient would be lost; "
-            "pass it through solve(..., args=(tensor,)) or params=[tensor], or use gradient=DirectAdjoint()"
+            f"f closes over a tensor computed by {node.name()} that cannot be traced to it, so its gradient would be "
+            "lost; pass it through solve(..., args=(tensor,)) or params=[tensor], or use gradient=DirectAdjoint()"
         )
 
 

@@ -9,7 +9,7 @@ from isocline.gradients.base import Gradient, Outputs, Problem, run
 class DirectAdjoint(Gradient):
     """Differentiate straight through the accepted steps with autograd.
 
-    The gradient is that of the discrete solution (step sizes held fixed), and of any order: ``create_graph=True`` works.
+    The gradient is that of the discrete solution (step sizes held fixed), of any order: ``create_graph=True`` works.
     Every evaluation of f on an accepted step stays in memory until backward: O(steps). Rejected attempts leave nothing.
 
     Example:

@@ -13,13 +13,13 @@ from isocline.tree import Tree
 class AugmentedNeuralODE(nn.Module):
     """A ``NeuralODE`` on the state extended by channels that start at zero.
 
-    Trajectories of an ODE cannot cross, so a plain neural ODE cannot learn x -> -x on a line; with one more dimension it
-    can, by going around.
+    Trajectories of an ODE cannot cross, so a plain neural ODE cannot learn x -> -x on a line; with one more dimension
+    it can, by going around.
 
     Args:
         field: a field on the extended state.
         channels: number of zero channels added.
-        dim: dimension they are added to: 1 is the feature dimension of (B, d) and the channel dimension of (B, C, H, W).
+        dim: dimension they are added to: 1 is the features of (B, d) and the channels of (B, C, H, W).
         settings: everything else goes to ``NeuralODE``.
 
     Returns:

@@ -30,8 +30,8 @@ class Attempt(NamedTuple):
 class Solver(ABC):
     """A one-step method over lanes. Final subclasses are frozen dataclasses and hold no state of a solve.
 
-    A solver neither chooses nor judges step sizes (that is the controller's), and nothing in it branches on values. What
-    it needs from step to step is in its carry, through which gradients flow like through the state.
+    A solver neither chooses nor judges step sizes (that is the controller's), and nothing in it branches on values.
+    What it needs from step to step is in its carry, through which gradients flow like through the state.
     """
 
     @property
