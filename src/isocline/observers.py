@@ -38,9 +38,9 @@ class Picks(NamedTuple):
             return step
         return gather(step, self.lanes)
 
-    def times(self, times: Tensor) -> Tensor:
-        """Return the save times (M,) of the pairs, from times (T, L)."""
-        return times[self.slots, 0 if self.lanes is None else self.lanes]
+    def select(self, values: Tensor) -> Tensor:
+        """Return the values (M, ...) of the pairs, from values (T, L, ...) at all save times."""
+        return values[self.slots, 0 if self.lanes is None else self.lanes]
 
 
 def gather(step: Step, lanes: Tensor) -> Step:
@@ -75,7 +75,7 @@ class Save(Observer):
         """Interpolate at the ``count`` save times."""
         self.latest = None
         if count:
-            self.latest = self._pairs(count)
+            self.latest = pairs(self.done, self._reached - self.done, count)
             self.rows.append(interpolate(self.solver, step, self.latest, self.times))
             lanes = 0 if self.latest.lanes is None else self.latest.lanes
             self.places.append(self.latest.slots * self.times.shape[1] + lanes)
@@ -89,20 +89,21 @@ class Save(Observer):
             missing = missing.index_copy(0, torch.cat(self.places), torch.cat(self.rows))
         return missing.reshape(total, lanes, n)
 
-    def _pairs(self, count: int) -> Picks:
-        index = torch.arange(count, device=self.done.device)
-        if self.done.shape[0] == 1:
-            return Picks(index + self.done, None)
-        counts = self._reached - self.done
-        lanes = torch.arange(len(counts), device=counts.device)
-        lanes = torch.repeat_interleave(lanes, counts, output_size=count)
-        first = counts.cumsum(0) - counts
-        return Picks(index - first[lanes] + self.done[lanes], lanes)
+
+def pairs(first: Tensor, counts: Tensor, total: int) -> Picks:
+    """Return ``counts`` (L,) slots from ``first`` (L,) on in each lane; total is their sum, known to the host."""
+    index = torch.arange(total, device=first.device)
+    if len(first) == 1:
+        return Picks(index + first, None)
+    lanes = torch.arange(len(first), device=first.device)
+    lanes = torch.repeat_interleave(lanes, counts, output_size=total)
+    before = counts.cumsum(0) - counts
+    return Picks(index - before[lanes] + first[lanes], lanes)
 
 
 def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tensor:
     """Return the state at the picked save times (M, n), from times (T, L)."""
-    return solver.interpolate(picks.take(step), picks.times(times))
+    return solver.interpolate(picks.take(step), picks.select(times))
 
 
 class Tape(Observer):

@@ -30,15 +30,11 @@ def parse_idx(raw: bytes, name: str = "IDX data") -> Tensor:
         DataError: The magic number is not IDX, or the length is not exactly what the header announces.
     """
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _DTYPES:
-        raise DataError(
-            f"{name}: expected an IDX magic number 0000TTRR, found {raw[:4].hex() or 'an empty file'}"
-        )
+        raise DataError(f"{name}: expected an IDX magic number 0000TTRR, found {raw[:4].hex() or 'an empty file'}")
     dtype, rank = np.dtype(_DTYPES[raw[2]]), raw[3]
     start = 4 + 4 * rank
     if len(raw) < start:
-        raise DataError(
-            f"{name}: expected a header of {start} bytes (rank {rank}), found {len(raw)} bytes in all"
-        )
+        raise DataError(f"{name}: expected a header of {start} bytes (rank {rank}), found {len(raw)} bytes in all")
     shape = struct.unpack(f">{rank}I", raw[4:start])
     expected = start + math.prod(shape) * dtype.itemsize
     if len(raw) != expected:

@@ -81,9 +81,7 @@ def _find(file: RawFile, folder: Path) -> Path:
         for path in (place / file.name, place / f"{file.name}.gz"):
             if path.is_file():
                 return path
-    raise DataError(
-        f"{file.name}: expected raw or .gz, found neither in {folder} nor in {folder / 'mnist'}; {_HOW}"
-    )
+    raise DataError(f"{file.name}: expected raw or .gz, found neither in {folder} nor in {folder / 'mnist'}; {_HOW}")
 
 
 def _download(file: RawFile) -> Path:
@@ -112,9 +110,7 @@ def _decompress(packed: bytes, path: Path, size: int) -> bytes:
     try:
         raw = stream.decompress(packed, size + 1)  # one more than expected shows a file that is too long
     except zlib.error as error:
-        raise DataError(
-            f"{path}: expected a gzip stream of {size} bytes, found a damaged one ({error})"
-        ) from error
+        raise DataError(f"{path}: expected a gzip stream of {size} bytes, found a damaged one ({error})") from error
     if not stream.eof and len(raw) <= size:
         raise DataError(f"{path}: expected a gzip stream of {size} bytes, found one cut off after {len(raw)}")
     return raw

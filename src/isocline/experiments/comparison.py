@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from torch.nn.functional import cross_entropy
 
@@ -56,7 +57,9 @@ class Comparison:
     train: TrainConfig
 
     def prepare(self, data: ImageData) -> ImageData:
-        """As much of `data` as the settings ask for, on their device."""
+        """As much of `data` as the settings ask for, on their device; sets the number of CPU threads."""
+        if self.train.threads is not None:
+            torch.set_num_threads(self.train.threads)
         limited = data if self.train.limit is None else data.first(self.train.limit)
         return limited.to(self.train.torch_device())
 
@@ -115,7 +118,7 @@ def results_table(results: Sequence[Result]) -> Table:
     """The results, a row each."""
     table = Table(title="Test error against cost, after R. T. Q. Chen et al. (arXiv 1806.07366), Table 1")
     table.add_column("model")
-    costs = ("parameters", "NFE forward", "NFE backward", "step peak (MB)", "training (s)")
+    costs = ("params", "NFE forward", "NFE backward", "step peak (MB)", "training (s)")
     for heading in ("test error (%)", *costs):
         table.add_column(heading, justify="right")
     for r in results:

@@ -44,6 +44,8 @@ class TrainConfig:
     """Take at most this many training, and as many test images."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto is cuda where there is one."""
+    threads: int | None = None
+    """CPU threads, which decide the last digits; torch's choice if not given."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value that cannot work."""
@@ -52,8 +54,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"channels must be even, not {self.channels}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be positive, not {self.limit}")
+        for name in ("limit", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be positive, not {value}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device cuda: torch finds none here")
 

@@ -120,7 +120,7 @@ class _Backward:
             pairs = [(step.y1, self.y_bar), *zip(carry1, self.carry_bar or [None] * len(carry1), strict=True)]
             if (picks := self.tape.picks.get(index)) is not None:
                 rows = interpolate(self.problem.solver, step, picks, self.times[1:-1])
-                pairs.append((rows, picks.times(self.gradients.ys[1:-1])))
+                pairs.append((rows, picks.select(self.gradients.ys[1:-1])))
             if (dense := self.gradients.dense) is not None:
                 stages = torch.stack(step.stages, dim=1)
                 pairs += zip((t0, t1, y, step.y1, stages), (part[index] for part in dense), strict=True)

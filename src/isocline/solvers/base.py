@@ -49,6 +49,11 @@ class Solver(ABC):
     def error_order(self) -> int | None:
         """Order q of the error estimate, which is O(h^(q+1)); None if the method has none."""
 
+    @property
+    @abstractmethod
+    def weights(self) -> tuple[float, ...]:
+        """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step."""
+
     @abstractmethod
     def init(self, f: Field, t0: Tensor, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Return the carry for the first step from (t0, y0); ``f0()`` is f there, evaluated at most once a solve."""

@@ -51,6 +51,11 @@ class RungeKutta(Solver):
         embedded = self.tableau.embedded_order
         return None if embedded is None else min(embedded, self.tableau.order)
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The table's b."""
+        return self.tableau.b
+
     def init(self, f: Field, t0: Tensor, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()

@@ -1,0 +1,73 @@
+"""Peak memory of a solve with its backward pass, against the number of steps.
+
+    python benchmarks/memory.py            # prints the table and writes benchmarks/results/memory.json
+
+Only the end is saved. Counted: every tensor that is alive at once beyond the inputs and parameters.
+"""
+
+import json
+import platform
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import isocline as iso
+from isocline.experiments.memory import peak_memory
+
+RESULT = Path(__file__).parent / "results" / "memory.json"
+GRADIENTS: dict[str, iso.Gradient] = {
+    "RecursiveCheckpointAdjoint(4)": iso.RecursiveCheckpointAdjoint(4),
+    "RecursiveCheckpointAdjoint(16)": iso.RecursiveCheckpointAdjoint(16),
+    "RecursiveCheckpointAdjoint()": iso.RecursiveCheckpointAdjoint(),
+    "BacksolveAdjoint()": iso.BacksolveAdjoint(),
+    "DirectAdjoint()": iso.DirectAdjoint(),
+}
+BOUNDED = ("RecursiveCheckpointAdjoint(4)", "RecursiveCheckpointAdjoint(16)", "BacksolveAdjoint()")
+STEPS = (100, 1_000, 10_000)
+UNBOUNDED_STEPS = (100, 1_000)
+
+
+def training_step(gradient: iso.Gradient, steps: int) -> iso.Stats:
+    torch.manual_seed(0)
+    field = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.Tanh(), torch.nn.Linear(128, 64))
+    controller = iso.FixedStep(1.0 / steps)
+    sol = iso.solve(
+        lambda t, y: field(y), torch.randn(256, 64), (0.0, 1.0), method="heun", controller=controller, gradient=gradient
+    )
+    sol.ys[-1].square().mean().backward()
+    return sol.stats
+
+
+def main() -> None:
+    rows = []
+    for name, gradient in GRADIENTS.items():
+        counts = STEPS if name in BOUNDED else UNBOUNDED_STEPS
+        peaks = {steps: peak_memory(partial(training_step, gradient, steps)) for steps in counts}
+        growth = peaks[counts[-1]] / peaks[counts[0]] - 1
+        rows.append({"gradient": name, "peak_bytes": peaks, "growth": growth, "bounded": name in BOUNDED})
+        print(
+            f"{name:32}",
+            *(f"{steps:>6} steps {peak / 2**20:8.2f} MiB" for steps, peak in peaks.items()),
+            f"{growth:+.1%}",
+        )
+    RESULT.write_text(
+        json.dumps(
+            {
+                "command": "python benchmarks/memory.py",
+                "problem": "field 64-128-64 tanh, batch 256, float32, heun with fixed steps, only the end saved",
+                "torch": torch.__version__,
+                "machine": platform.processor() or platform.machine(),
+                "rows": rows,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    for row in rows:
+        if row["bounded"] and row["growth"] >= 0.05:
+            raise SystemExit(f"{row['gradient']}: grew by {row['growth']:.1%} from {STEPS[0]} to {STEPS[-1]} steps")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The backward solve of ``BacksolveAdjoint``: state and adjoint together, from the last save time to the first."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from isocline.controllers import Controller
+from isocline.gradients.captured import Captured
+from isocline.gradients.node import add
+from isocline.loop import advance, start, take
+from isocline.observers import interpolate, pairs
+from isocline.solution import SolveError, failure_message
+from isocline.solvers.base import Carry, Solver
+from isocline.state import State, Status, Step
+
+
+class Graph(NamedTuple):
+    """One evaluation of f with its autograd graph."""
+
+    k: Tensor
+    """What the adjoint field returned; held so that its identity stays its own."""
+    dy: Tensor
+    y: Tensor
+    a: Tensor
+
+
+class AdjointField:
+    """The field of (y, a), each (L, n), side by side: ``(f, -a^T df/dy)``.
+
+    It remembers the graphs of its evaluations, so that the part of the parameters can be had for those that lie on
+    an accepted step.
+    """
+
+    def __init__(self, captured: Captured) -> None:
+        """Differentiate the captured field."""
+        self.captured = captured
+        self.graphs: dict[int, Graph] = {}
+
+    def __call__(self, t: Tensor, ya: Tensor) -> Tensor:
+        """Evaluate f once, and its vector-Jacobian product with a."""
+        y, a = ya.tensor_split(2, dim=1)
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            dy = self.captured.field(t, y)
+        da = None
+        if dy.requires_grad:
+            (da,) = torch.autograd.grad(dy, y, -a, retain_graph=bool(self.captured.inner), allow_unused=True)
+        k = torch.cat([dy.detach(), torch.zeros_like(a) if da is None else da], dim=1)
+        self.graphs[id(k)] = Graph(k, dy, y, a)
+        return k
+
+    def dy(self, t: Tensor, y: Tensor) -> Tensor:
+        """Return f alone."""
+        with torch.no_grad():
+            return self.captured.field(t, y)
+
+
+class Sweep:
+    """One continuous solve backwards through the stops.
+
+    Args:
+        captured: the field and what it depends on.
+        solver: method for (y, a).
+        controller: its step sizes.
+        stops: times (S, L): the last save time first, the start of the forward solve last.
+        ys: states saved there, (S, L, n).
+        bars: gradients of the loss with respect to them, (S, L, n).
+    """
+
+    def __init__(
+        self, captured: Captured, solver: Solver, controller: Controller, stops: Tensor, ys: Tensor, bars: Tensor
+    ) -> None:
+        """Stand at the last save time."""
+        self.captured, self.solver, self.controller = captured, solver, controller
+        self.stops, self.ys, self.bars = stops, ys, bars
+        self.f = AdjointField(captured)
+        self.lanes = torch.arange(stops.shape[1], device=stops.device)
+        self.sign = torch.where(stops[-1] < stops[0], -1.0, 1.0).to(stops.dtype)
+        self.ascending = (stops * self.sign).T.contiguous()
+        self.place = self._passed(stops[0])
+        self.first: Graph | None = None
+        self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
+        self.steps = self.accepted = 0
+
+    def run(self, max_steps: int) -> Tensor:
+        """Return a = dL/dy at the start, (L, n), without the gradient of the state saved there.
+
+        Raises:
+            SolveError: the backward solve failed.
+        """
+        # Stops that tie with the first jump at once: in a lane that goes nowhere all but the start do.
+        ahead = torch.arange(len(self.stops), device=self.lanes.device).unsqueeze(1) <= self.place
+        ahead[-1] = False
+        a = (self.bars * ahead.unsqueeze(2)).sum(dim=0)
+        y = torch.cat([self.ys[0], a], dim=1)
+        state = start(self.f, self.solver, self.controller, self.stops[0], y, self.stops[-1])
+        self.first = self._graph(state.carry)
+        for _ in range(max_steps):
+            state, n_running = self._attempt(state)
+            if not n_running:
+                break
+        else:
+            state = state._replace(
+                status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
+            )
+        if (message := failure_message(state, self.stops[-1])) is not None:
+            raise SolveError(f"backward pass of BacksolveAdjoint: {message}")
+        return state.y[:, y.shape[1] // 2 :]
+
+    def _attempt(self, state: State) -> tuple[State, int]:
+        """Try one step in every lane; return the state after it and how many lanes still run (one host sync)."""
+        self.f.graphs.clear()
+        new, step = advance(self.f, self.solver, self.controller, self._target(state), state)
+        place = self._passed(new.t)
+        on_the_way = (new.status == Status.SUCCESS) & (place < len(self.stops) - 1)
+        new = new._replace(status=torch.where(on_the_way, int(Status.RUNNING), new.status))
+        tried, moved = state.status == Status.RUNNING, step.t1 != step.t0
+        inside = (place - self.place - 1).clamp(min=0)
+        counts = [new.status == Status.RUNNING, tried, moved, tried & ~moved, place > self.place, inside]
+        n_running, n_tried, n_moved, n_rested, n_arrived, n_inside = torch.stack([c.sum() for c in counts]).tolist()
+        self.steps, self.accepted = self.steps + n_tried, self.accepted + n_moved
+        if n_moved:
+            self._integrate_parameters(step)
+            self.first = self._graph(step.stages[-1:])
+        if n_arrived:
+            new = self._arrive(new, step, place, inside, n_inside)
+        self.place = place
+        if n_running and (n_arrived or (n_moved and n_rested)):
+            # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
+            new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
+            self.first = self._graph(new.carry)
+        return new, n_running
+
+    def _passed(self, t: Tensor) -> Tensor:
+        """Index of the last stop at or before t (L,) on the way, (L,)."""
+        return torch.searchsorted(self.ascending, (t * self.sign).unsqueeze(1), right=True).squeeze(1) - 1
+
+    def _target(self, state: State) -> Tensor:
+        """Where the next step may end: at the farthest stop within reach, else it heads for the next."""
+        reachable = torch.maximum(self._passed(state.t + state.dt), self.place + 1)
+        return self.stops[reachable.clamp(max=len(self.stops) - 1), self.lanes]
+
+    def _graph(self, ks: Carry) -> Graph | None:
+        return self.f.graphs.get(id(ks[0])) if ks else None
+
+    def _integrate_parameters(self, step: Step) -> None:
+        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights."""
+        if not self.inner_bar:
+            return
+        h = step.t0 - step.t1  # time runs backwards here, the integral forwards
+        outs, bars = [], []
+        for weight, k in zip(self.solver.weights, step.stages, strict=True):
+            graph = self.f.graphs.get(id(k), self.first)
+            if weight and graph is not None and graph.dy.requires_grad:
+                self.captured.check([graph.dy], known=[graph.y])
+                outs.append(graph.dy)
+                bars.append((weight * h).to(graph.a.dtype).unsqueeze(1) * graph.a)
+        if outs:
+            more = torch.autograd.grad(outs, self.captured.inner, bars, allow_unused=True, retain_graph=True)
+            self.inner_bar = add(self.inner_bar, more)
+
+    def _arrive(self, new: State, step: Step, place: Tensor, inside: Tensor, n_inside: int) -> State:
+        """Jump in the lanes that reached a stop: y becomes the saved state, a gains the loss's gradient there."""
+        y, a = new.y.tensor_split(2, dim=1)
+        arrived = (place > self.place).unsqueeze(1)
+        y = torch.where(arrived, self.ys[place, self.lanes], y)
+        at_start = (place == len(self.stops) - 1).unsqueeze(1)
+        a = a + torch.where(arrived & ~at_start, self.bars[place, self.lanes], 0.0)
+        if n_inside:
+            a = a + self._passed_inside(new.t, step.t0, y, inside, n_inside)
+        return new._replace(y=torch.cat([y, a], dim=1))
+
+    def _passed_inside(self, t0: Tensor, t1: Tensor, y: Tensor, inside: Tensor, count: int) -> Tensor:
+        """Gradient with respect to y at t0 of the stops passed between t1 and t0, through one forward step to t1.
+
+        A saved state is an output of that step, and what the loss wants of it is pulled back through the step at once:
+        however many stops there are, it costs the stages of one step.
+        """
+        f = self.captured.field
+        picks = pairs(self.place + 1, inside, count)
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            end = torch.where(inside > 0, t1, t0)
+            step, _ = take(f, self.solver, t0, end, y, self.solver.init(f, t0, y, lambda: f(t0, y)))
+            rows = interpolate(self.solver, step, picks, self.stops)
+        self.captured.check([rows], known=[y])
+        bars = torch.autograd.grad(rows, [y, *self.captured.inner], picks.select(self.bars), allow_unused=True)
+        self.inner_bar = add(self.inner_bar, bars[1:])
+        return bars[0]
