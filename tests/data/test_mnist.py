@@ -98,14 +98,10 @@ def test_a_damaged_file_is_named_with_what_was_expected_and_found(
         mnist(tmp_path)
 
 
-def test_a_missing_file_says_where_it_was_sought_and_how_to_give_it(
-    small: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_a_missing_file_says_where_it_was_sought_and_how_to_give_it(small: tuple[str, ...], tmp_path: Path) -> None:
     _write(tmp_path, small, packed=True)
     (tmp_path / f"{small[3]}.gz").unlink()
-    with pytest.raises(
-        DataError, match=rf"{small[3]}.*neither in {tmp_path} nor in {tmp_path}/mnist.*ISOCLINE_DATA"
-    ):
+    with pytest.raises(DataError, match=rf"{small[3]}.*neither in {tmp_path} nor in {tmp_path}/mnist.*ISOCLINE_DATA"):
         mnist(tmp_path)
 
 

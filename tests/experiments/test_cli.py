@@ -75,9 +75,7 @@ def test_train_mnist_trains_the_model_asked_for(
     assert "ODE-Net" in shown
     assert "ResNet" not in shown
     assert (tmp_path / "odenet.pt").exists()
-    assert "expected a run of demo, found one of mnist" in _fails(
-        monkeypatch, capsys, "demo", "--resume", tmp_path
-    )
+    assert "expected a run of demo, found one of mnist" in _fails(monkeypatch, capsys, "demo", "--resume", tmp_path)
 
 
 def test_missing_data_is_one_line(

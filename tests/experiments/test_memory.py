@@ -41,9 +41,7 @@ def test_a_backward_pass_is_seen() -> None:
 
 def test_memory_freed_in_a_backward_pass_is_seen_as_free(leaf: Tensor) -> None:
     def recompute() -> None:
-        checkpoint(
-            _chain, checkpoint(_chain, leaf, 10, use_reentrant=False), 10, use_reentrant=False
-        ).sum().backward()
+        checkpoint(_chain, checkpoint(_chain, leaf, 10, use_reentrant=False), 10, use_reentrant=False).sum().backward()
 
     def store() -> None:
         _chain(leaf, 20).sum().backward()

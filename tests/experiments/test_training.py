@@ -133,6 +133,7 @@ def test_error_rate_counts_over_several_batches() -> None:
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"channels": 5}, "channels must be even"),
         ({"limit": 0}, "limit must be positive"),
+        ({"threads": -1}, "threads must be positive"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:

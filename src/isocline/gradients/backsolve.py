@@ -67,7 +67,9 @@ class BacksolveAdjoint(Gradient):
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, remembering only the saved states."""
-        if problem.dense and torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return run(problem)
+        if problem.dense:
             raise ValueError(
                 "dense output has no gradient through BacksolveAdjoint: put the times you need into ts, use "
                 "RecursiveCheckpointAdjoint, or solve under torch.no_grad()"

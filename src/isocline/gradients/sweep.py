@@ -1,5 +1,6 @@
 """The backward solve of ``BacksolveAdjoint``: state and adjoint together, from the last save time to the first."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,27 +16,28 @@ from isocline.solvers.base import Carry, Solver
 from isocline.state import State, Status, Step
 
 
-class Graph(NamedTuple):
-    """One evaluation of f with its autograd graph."""
+class Evaluation(NamedTuple):
+    """One evaluation of the adjoint field, with what is needed for the part of the parameters."""
 
     k: Tensor
     """What the adjoint field returned; held so that its identity stays its own."""
-    dy: Tensor
-    y: Tensor
     a: Tensor
+    dy: Tensor | None
+    """f with its graph, if lanes may step differently: then their weights must be known before the product."""
+    bars: Sequence[Tensor | None]
+    """``-a^T df/dtheta``, if there is one lane: its step may be weighed afterwards, and the graph is gone by now."""
 
 
 class AdjointField:
     """The field of (y, a), each (L, n), side by side: ``(f, -a^T df/dy)``.
 
-    It remembers the graphs of its evaluations, so that the part of the parameters can be had for those that lie on
-    an accepted step.
+    It remembers its evaluations, so that the part of the parameters can be had for those that lie on an accepted step.
     """
 
     def __init__(self, captured: Captured) -> None:
         """Differentiate the captured field."""
         self.captured = captured
-        self.graphs: dict[int, Graph] = {}
+        self.evaluations: dict[int, Evaluation] = {}
 
     def __call__(self, t: Tensor, ya: Tensor) -> Tensor:
         """Evaluate f once, and its vector-Jacobian product with a."""
@@ -43,12 +45,27 @@ class AdjointField:
         with torch.enable_grad():
             y = y.detach().requires_grad_()
             dy = self.captured.field(t, y)
-        da = None
+        inner = self.captured.inner
+        da: Tensor | None = None
+        bars: list[Tensor | None] = [None] * len(inner)
         if dy.requires_grad:
-            (da,) = torch.autograd.grad(dy, y, -a, retain_graph=bool(self.captured.inner), allow_unused=True)
+            self.captured.check([dy], known=[y])
+            if len(t) == 1:
+                da, *bars = torch.autograd.grad(dy, [y, *inner], -a, allow_unused=True)
+            else:
+                (da,) = torch.autograd.grad(dy, y, -a, retain_graph=bool(inner), allow_unused=True)
         k = torch.cat([dy.detach(), torch.zeros_like(a) if da is None else da], dim=1)
-        self.graphs[id(k)] = Graph(k, dy, y, a)
+        self.evaluations[id(k)] = Evaluation(k, a, dy if len(t) > 1 and dy.requires_grad else None, bars)
         return k
+
+    def pull(self, evaluation: Evaluation, weight: Tensor) -> Sequence[Tensor | None]:
+        """Return ``sum over lanes of weight (L,) a^T df/dtheta`` for each captured tensor."""
+        if len(weight) == 1:
+            return [None if bar is None else bar * -weight.to(bar.dtype) for bar in evaluation.bars]
+        if evaluation.dy is None:
+            return evaluation.bars
+        bar = weight.to(evaluation.a.dtype).unsqueeze(1) * evaluation.a
+        return torch.autograd.grad(evaluation.dy, self.captured.inner, bar, allow_unused=True, retain_graph=True)
 
     def dy(self, t: Tensor, y: Tensor) -> Tensor:
         """Return f alone."""
@@ -79,7 +96,7 @@ class Sweep:
         self.sign = torch.where(stops[-1] < stops[0], -1.0, 1.0).to(stops.dtype)
         self.ascending = (stops * self.sign).T.contiguous()
         self.place = self._passed(stops[0])
-        self.first: Graph | None = None
+        self.first: Evaluation | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
         self.steps = self.accepted = 0
 
@@ -95,7 +112,7 @@ class Sweep:
         a = (self.bars * ahead.unsqueeze(2)).sum(dim=0)
         y = torch.cat([self.ys[0], a], dim=1)
         state = start(self.f, self.solver, self.controller, self.stops[0], y, self.stops[-1])
-        self.first = self._graph(state.carry)
+        self.first = self._evaluation(state.carry)
         for _ in range(max_steps):
             state, n_running = self._attempt(state)
             if not n_running:
@@ -110,7 +127,7 @@ class Sweep:
 
     def _attempt(self, state: State) -> tuple[State, int]:
         """Try one step in every lane; return the state after it and how many lanes still run (one host sync)."""
-        self.f.graphs.clear()
+        self.f.evaluations.clear()
         new, step = advance(self.f, self.solver, self.controller, self._target(state), state)
         place = self._passed(new.t)
         on_the_way = (new.status == Status.SUCCESS) & (place < len(self.stops) - 1)
@@ -122,14 +139,14 @@ class Sweep:
         self.steps, self.accepted = self.steps + n_tried, self.accepted + n_moved
         if n_moved:
             self._integrate_parameters(step)
-            self.first = self._graph(step.stages[-1:])
+            self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
             new = self._arrive(new, step, place, inside, n_inside)
         self.place = place
         if n_running and (n_arrived or (n_moved and n_rested)):
             # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
             new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
-            self.first = self._graph(new.carry)
+            self.first = self._evaluation(new.carry)
         return new, n_running
 
     def _passed(self, t: Tensor) -> Tensor:
@@ -141,24 +158,18 @@ class Sweep:
         reachable = torch.maximum(self._passed(state.t + state.dt), self.place + 1)
         return self.stops[reachable.clamp(max=len(self.stops) - 1), self.lanes]
 
-    def _graph(self, ks: Carry) -> Graph | None:
-        return self.f.graphs.get(id(ks[0])) if ks else None
+    def _evaluation(self, ks: Carry) -> Evaluation | None:
+        return self.f.evaluations.get(id(ks[0])) if ks else None
 
     def _integrate_parameters(self, step: Step) -> None:
         """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights."""
         if not self.inner_bar:
             return
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        outs, bars = [], []
         for weight, k in zip(self.solver.weights, step.stages, strict=True):
-            graph = self.f.graphs.get(id(k), self.first)
-            if weight and graph is not None and graph.dy.requires_grad:
-                self.captured.check([graph.dy], known=[graph.y])
-                outs.append(graph.dy)
-                bars.append((weight * h).to(graph.a.dtype).unsqueeze(1) * graph.a)
-        if outs:
-            more = torch.autograd.grad(outs, self.captured.inner, bars, allow_unused=True, retain_graph=True)
-            self.inner_bar = add(self.inner_bar, more)
+            evaluation = self.f.evaluations.get(id(k), self.first)
+            if weight and evaluation is not None:
+                self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))
 
     def _arrive(self, new: State, step: Step, place: Tensor, inside: Tensor, n_inside: int) -> State:
         """Jump in the lanes that reached a stop: y becomes the saved state, a gains the loss's gradient there."""

@@ -25,7 +25,7 @@ class NeuralODE(nn.Module):
         method: as in ``solve``.
         rtol: as in ``solve``.
         atol: as in ``solve``.
-        controller: as in ``solve``.
+        controller: as in ``solve``; instead of rtol and atol, which must be None then.
         gradient: as in ``solve``.
         batch_dims: as in ``solve``; 1 gives every sample its own step size.
         max_steps: as in ``solve``.

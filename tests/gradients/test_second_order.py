@@ -1,0 +1,71 @@
+"""Second derivatives: through DirectAdjoint; the others say that they have none."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import isocline as iso
+
+FIRST_ORDER = {
+    "checkpoint": iso.RecursiveCheckpointAdjoint(),
+    "checkpoint-2": iso.RecursiveCheckpointAdjoint(2),
+    "backsolve": iso.BacksolveAdjoint(),
+}
+
+
+def final(y0: Tensor, r: Tensor, t1: Tensor, **settings: object) -> Tensor:
+    """Logistic growth, whose solution is y0 / (y0 + (1 - y0) exp(-r t))."""
+    return iso.solve(lambda t, y: r * y * (1 - y), y0, (0.0, t1), **settings).ys[-1]
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in ([0.2, 0.6], 1.4, 0.9))
+
+
+def test_hessian() -> None:
+    def by_solver(y0: Tensor, r: Tensor) -> Tensor:
+        ys = final(y0, r, torch.tensor(0.9), gradient=iso.DirectAdjoint(), rtol=1e-9, atol=1e-9)
+        return (ys**2).sum()
+
+    def closed_form(y0: Tensor, r: Tensor) -> Tensor:
+        return ((y0 / (y0 + (1 - y0) * torch.exp(-r * 0.9))) ** 2).sum()
+
+    y0, r, _ = inputs()
+    actual = torch.autograd.functional.hessian(by_solver, (y0, r))
+    expected = torch.autograd.functional.hessian(closed_form, (y0, r))
+    for row, expected_row in zip(actual, expected, strict=True):
+        for block, expected_block in zip(row, expected_row, strict=True):
+            assert expected_block.abs().max() > 0.01
+            torch.testing.assert_close(block, expected_block, rtol=1e-6, atol=1e-6)
+
+
+def test_second_derivative_by_the_end_time() -> None:
+    y0, r, t1 = inputs()
+    y = final(y0, r, t1, gradient=iso.DirectAdjoint(), rtol=1e-9, atol=1e-9).sum()
+    (slope,) = torch.autograd.grad(y, t1, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, t1)
+    grown = 1 / (1 + (1 / y0 - 1) * torch.exp(-r * t1))
+    expected = (r**2 * grown * (1 - grown) * (1 - 2 * grown)).sum()
+    # The last step alone moves with the end: that is a derivative of the method's error, at one order less.
+    torch.testing.assert_close(bend, expected, rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize("method", iso.METHODS)
+def test_second_derivatives_of_the_discrete_solution(method: str) -> None:
+    y0, r, t1 = inputs()
+    settings = {"method": method, "controller": iso.FixedStep(0.4), "gradient": iso.DirectAdjoint()}
+
+    def states(y0: Tensor, r: Tensor, inner: Tensor) -> Tensor:
+        ts = torch.cat([torch.tensor([0.0, 0.17], dtype=torch.float64), inner.reshape(1)])
+        return iso.solve(lambda t, y: torch.sin(r * y + t), y0, ts, **settings).ys
+
+    assert torch.autograd.gradcheck(states, (y0, r, t1))
+    assert torch.autograd.gradgradcheck(states, (y0, r, t1))
+
+
+@pytest.mark.parametrize("gradient", FIRST_ORDER.values(), ids=FIRST_ORDER)
+def test_the_others_refuse(gradient: iso.Gradient) -> None:
+    y0, r, t1 = inputs()
+    loss = final(y0, r, t1, gradient=gradient).sum()
+    with pytest.raises(RuntimeError, match=r"create_graph=True.*DirectAdjoint"):
+        torch.autograd.grad(loss, y0, create_graph=True)

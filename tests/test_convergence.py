@@ -1,0 +1,75 @@
+"""The measured order of every method, forward and backward in time, at the steps and between them."""
+
+from math import log
+
+import pytest
+import torch
+from torch import Tensor
+
+import isocline as iso
+from isocline.tableaus import TABLEAUS
+from problems import HOPF, LOGISTIC, RELAXATION, Problem
+
+# Numbers of steps by order: fine enough to be asymptotic, coarse enough to stay above rounding errors.
+STEPS = {1: (160, 240), 2: (64, 96, 144), 3: (64, 96, 144), 4: (64, 96, 144), 5: (144, 192, 256)}
+
+methods = pytest.mark.parametrize("method", TABLEAUS)
+problems = pytest.mark.parametrize("problem", [RELAXATION, LOGISTIC, HOPF], ids=str)
+
+
+def slope(errors: dict[int, float]) -> float:
+    """Least-squares order: minus the slope of log(error) over log(number of steps)."""
+    x = torch.tensor([log(n) for n in errors], dtype=torch.float64)
+    y = torch.tensor([log(e) for e in errors.values()], dtype=torch.float64)
+    x, y = x - x.mean(), y - y.mean()
+    return -float((x * y).sum() / (x * x).sum())
+
+
+def error(problem: Problem, method: str, n: int, ts: Tensor) -> float:
+    """Largest error at times ts with n fixed steps over the whole interval."""
+    assert problem.exact is not None
+    exact = problem.exact(ts)
+    step = iso.FixedStep((problem.t1 - problem.t0) / n)
+    with torch.no_grad():
+        sol = iso.solve(problem.f, exact[0], ts, method=method, controller=step)
+    assert sol.stats.steps == n
+    return float((sol.ys - exact).norm(dim=-1).max())
+
+
+@methods
+@problems
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_order(problem: Problem, method: str, backward: bool) -> None:
+    order = TABLEAUS[method].order
+    # Quarters of the interval are ends of steps.
+    ts = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
+    errors = {n: error(problem, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}
+    assert slope(errors) == pytest.approx(order, abs=0.1)
+
+
+def within_steps(problem: Problem, n: int) -> Tensor:
+    """Three times inside each of n steps, and the ends of the interval."""
+    theta = torch.tensor([0.21, 0.5, 0.83], dtype=torch.float64)
+    inner = (torch.arange(n).unsqueeze(1) + theta).flatten() / n
+    unit = torch.cat([torch.zeros(1), inner, torch.ones(1)])
+    return problem.t0 + (problem.t1 - problem.t0) * unit
+
+
+@methods
+@problems
+def test_order_between_the_steps(problem: Problem, method: str) -> None:
+    table = TABLEAUS[method]
+    order = min(table.order, table.dense_order + 1)
+    errors = {n: error(problem, method, n, within_steps(problem, n)) for n in STEPS[order]}
+    assert slope(errors) == pytest.approx(order, abs=0.15)
+
+
+@methods
+def test_lanes_take_the_same_fixed_steps_as_a_joint_solve(method: str) -> None:
+    y0 = torch.rand(5, 2, dtype=torch.float64)
+    ts = torch.linspace(0, 2, 7, dtype=torch.float64)
+    joint, lanes = (
+        iso.solve(HOPF.f, y0, ts, method=method, controller=iso.FixedStep(0.1), batch_dims=batch_dims).ys
+        for batch_dims in (0, 1)
+    )
+    torch.testing.assert_close(lanes, joint, rtol=1e-14, atol=1e-14)
