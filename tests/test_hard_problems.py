@@ -45,10 +45,10 @@ def scaled_error(problem: Problem, method: str, tolerance: float) -> float:
     return float((error / (tolerance + tolerance * end.abs())).max())
 
 
-@pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5"])
+@pytest.mark.parametrize(("method", "tolerance"), [("bosh3", 1e-4), ("dopri5", 1e-6), ("tsit5", 1e-6)])
 @every_problem
-def test_the_error_is_a_small_multiple_of_the_tolerance(problem: Problem, method: str) -> None:
-    assert scaled_error(problem, method, 1e-6) < AMPLIFIED.get(problem.name, USUAL)
+def test_the_error_is_a_small_multiple_of_the_tolerance(problem: Problem, method: str, tolerance: float) -> None:
+    assert scaled_error(problem, method, tolerance) < AMPLIFIED.get(problem.name, USUAL)
 
 
 @every_problem
@@ -64,7 +64,7 @@ def test_the_arenstorf_orbit_closes(method: str) -> None:
     assert float((sol.ys[-1] - sol.ys[0])[:2].abs().max()) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["A3", "B5", "C2", "D5", "E2", "Pleiades", "van der Pol, mu=10", "Arenstorf"])
+@pytest.mark.parametrize("name", ["A3", "B5", "C2", "D5", "E2", "Pleiades", "van der Pol, mu=10"])
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7])
 def test_dopri5_costs_what_it_costs_in_scipy(name: str, tolerance: float) -> None:
     problem = BY_NAME[name]

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import isocline as iso
 
-AROUND = 8
+AROUND = 6
 """Reads that a solve may make besides those of its steps: checks of the times, counts, statuses."""
 
 GRADIENTS = {
@@ -89,7 +89,7 @@ class Net(torch.nn.Module):
 
 def solve(batch_dims: int, gradient: iso.Gradient, **options: Any) -> iso.Solution:
     y0 = torch.linspace(-3, 3, 12).reshape(4, 3).requires_grad_()
-    ts = torch.linspace(0, 2, options.pop("times", 2))
+    ts = torch.linspace(0, 1, options.pop("times", 2))
     return iso.solve(Net(), y0, ts, batch_dims=batch_dims, gradient=gradient, **options)
 
 
@@ -129,7 +129,7 @@ def test_forward_without_gradients_reads_once_a_step(
 ) -> None:
     with torch.no_grad(), reads(monkeypatch) as counter:
         sol = solve(batch_dims, gradient, times=10, dense=True)
-        sol(torch.linspace(0, 2, 30))
+        sol(torch.linspace(0, 1, 30))
     assert counter.count <= int(sol.stats.steps.max()) + AROUND
 
 
@@ -149,7 +149,7 @@ def test_dense_output_reads_nothing_more(
 def test_fixed_steps_read_once_a_step(monkeypatch: pytest.MonkeyPatch, batch_dims: int) -> None:
     with torch.no_grad(), reads(monkeypatch) as counter:
         solve(batch_dims, iso.DirectAdjoint(), method="rk4", controller=iso.FixedStep(0.05))
-    assert counter.count <= 40 + AROUND
+    assert counter.count <= 20 + AROUND
 
 
 @pytest.mark.parametrize("batch_dims", [0, 1])
@@ -177,7 +177,7 @@ def test_backward_by_backsolve_reads_once_a_step(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("batch_dims", [0, 1])
-def test_backward_by_backsolve_reads_little_more_at_save_times(
+def test_backward_by_backsolve_reads_nothing_more_at_save_times(
     monkeypatch: pytest.MonkeyPatch, batch_dims: int
 ) -> None:
     sol = solve(batch_dims, iso.BacksolveAdjoint(), times=10)
@@ -185,4 +185,4 @@ def test_backward_by_backsolve_reads_little_more_at_save_times(
         sol.ys.square().sum().backward()
     backward = sol.stats.backward
     assert backward is not None
-    assert counter.count <= backward.evaluations / 6 + 3 * 9 + AROUND
+    assert counter.count <= backward.evaluations / 6 + AROUND

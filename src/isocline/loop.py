@@ -31,6 +31,10 @@ def start(
     usable = _finite(y0)
     for part in carry:
         usable = usable & _finite(part)
+    if carry and len(t0) > 1 and torch.is_grad_enabled() and not bool(usable.all()):
+        # Evaluated again, so that no gradient goes through an f that is nan.
+        safe_t, _, safe_y, _ = park(usable, t0, t0, y0, ())
+        carry = solver.init(f, safe_t, safe_y, lambda: f(safe_t, safe_y))
     status = torch.where(usable, int(Status.RUNNING), int(Status.NON_FINITE))
     zero = torch.zeros_like(status)
     return State(t0, y0, carry, dt, memory, status, zero, zero)
@@ -44,7 +48,7 @@ def advance(f: Field, solver: Solver, controller: Controller, t_end: Tensor, sta
     last = state.dt.abs() * (1 + torch.finfo(left.dtype).eps ** 0.5) >= left.abs()
     target = torch.where(last, t_end, (state.t + state.dt).detach())
     target = torch.where(running, target, state.t)
-    attempt = solver.step(f, state.t, target, state.y, state.carry)
+    attempt = solver.step(f, *park(running, state.t, target, state.y, state.carry))
     with torch.no_grad():
         h = target - state.t
         finite = _finite(attempt.y1)
@@ -92,8 +96,9 @@ def integrate(
 
 def take(f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry) -> tuple[Step, Carry]:
     """Take a step whose end is known to be good, again; lanes with t1 == t0 rest."""
-    attempt = solver.step(f, t0, t1, y0, carry)
-    return _merge(t1 != t0, t0, t1, y0, carry, attempt.y1, attempt.stages, attempt.carry)
+    moving = t1 != t0
+    attempt = solver.step(f, *park(moving, t0, t1, y0, carry))
+    return _merge(moving, t0, t1, y0, carry, attempt.y1, attempt.stages, attempt.carry)
 
 
 def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: Step) -> tuple[State, Step]:
@@ -107,6 +112,20 @@ def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: 
     else:
         step, carry = take(f, solver, state.t, step.t1, state.y, state.carry)
     return new._replace(t=step.t1, y=step.y1, carry=carry), step
+
+
+def park(moving: Tensor, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry) -> tuple[Tensor, Tensor, Tensor, Carry]:
+    """Put lanes that rest beside one that moves: where they stand, f or its derivative need not be finite.
+
+    What comes of it is masked out, but in a gradient zero times nan would be nan.
+    """
+    if len(moving) == 1:
+        return t0, t1, y0, carry
+    lanes = torch.arange(len(moving), device=moving.device)
+    source = torch.where(moving, lanes, moving.to(torch.uint8).argmax())
+    start = t0.index_select(0, source)
+    carry = tuple(part.index_select(0, source) for part in carry)
+    return start, torch.where(moving, t1, start), y0.index_select(0, source), carry
 
 
 def _merge(

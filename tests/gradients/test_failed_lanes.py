@@ -125,3 +125,28 @@ def test_a_lane_that_leaves_the_domain_of_the_field(gradient: iso.Gradient, meth
     start = torch.tensor([[1.0], [0.02], [-0.3], [2.0]], dtype=torch.float64)
     found = by(start, [True, False, False, True])
     torch.testing.assert_close(found, by(start[[0, 3]], [True, True]), rtol=1e-9, atol=1e-9)
+
+
+@every_gradient
+def test_a_sum_over_states_that_were_not_reached(gradient: iso.Gradient) -> None:
+    """The loss is nan, but its slope along the healthy lanes is not."""
+    p = torch.tensor(0.9, dtype=torch.float64, requires_grad=True)
+    y0 = START.clone().requires_grad_()
+    sol = iso.solve(
+        lambda t, y: p * (1 + y**2), y0, (0.0, 1.0), batch_dims=1, throw=False, max_steps=40, gradient=gradient
+    )
+    by_p, by_y0 = torch.autograd.grad(sol.ys[-1].sum(), (p, y0))
+    angle = START[HEALTHY].atan() + 0.9
+    torch.testing.assert_close(by_y0[HEALTHY], angle.cos() ** -2 / (1 + START[HEALTHY] ** 2), rtol=1e-3, atol=0.0)
+    torch.testing.assert_close(by_p, (angle.cos() ** -2).sum(), rtol=1e-3, atol=0.0)
+
+
+@every_gradient
+def test_states_reached_before_a_lane_failed(gradient: iso.Gradient) -> None:
+    y0 = START[3:].clone().requires_grad_()  # y0 = 2 blows up at t = 0.46
+    settings = {"batch_dims": 1, "throw": False, "rtol": 1e-8, "atol": 1e-8, "max_steps": 60}
+    sol = iso.solve(lambda t, y: 1 + y**2, y0, (0.0, 0.2, 1.0), gradient=gradient, **settings)
+    assert sol.success.tolist() == [False, True]
+    (by_y0,) = torch.autograd.grad(sol.ys[1].sum(), y0)
+    expected = (START[3:].atan() + 0.2).cos() ** -2 / (1 + START[3:] ** 2)
+    torch.testing.assert_close(by_y0, expected, rtol=1e-5, atol=0.0)

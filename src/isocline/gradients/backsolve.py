@@ -99,6 +99,7 @@ class _BacksolveAdjoint(Rule):
         self.arrived: Tensor
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
+        """Solve."""
         outputs = run(problem, captured.f0)
         self.arrived = outputs.state.status == Status.SUCCESS
         return outputs
@@ -107,9 +108,7 @@ class _BacksolveAdjoint(Rule):
         self, problem: Problem, captured: Captured, ys: Tensor, gradients: Cotangents, times: bool
     ) -> Gradients:
         """Solve (y, a) back to the start."""
-        # A lane that failed has no solution to go back along: it stays where it began.
-        ends = torch.where(self.arrived, problem.times.detach(), problem.times[0].detach())
-        ys = torch.where(self.arrived.unsqueeze(1), ys, problem.y0.detach())
+        ends, ys = _reached(problem.times.detach(), ys, self.arrived)
         stops = _stops(gradients.ys)
         sweep = Sweep(captured, self.solver, self.controller, ends[stops], ys[stops], gradients.ys[stops])
         a = sweep.run(self.max_steps + len(stops))
@@ -124,6 +123,17 @@ class _BacksolveAdjoint(Rule):
         )
         captured.field.evaluations = 0
         return Gradients(times_bar, a + gradients.ys[0], tuple(sweep.inner_bar))
+
+
+def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:
+    """Let lanes that failed start back from the last save time they reached, where they repeat time and state."""
+    reached = ys.isfinite().all(dim=2)
+    last = (reached.sum(dim=0) - 1).clamp(min=0)
+    rows = torch.minimum(torch.arange(len(times), device=times.device).unsqueeze(1), last)
+    lanes = torch.arange(times.shape[1], device=times.device)
+    # A lane that failed at once takes another's place, because f need not be finite in its own, and goes nowhere there.
+    lanes = torch.where(arrived | (last > 0), lanes, last.argmax())
+    return times.gather(0, rows), ys[rows, lanes]
 
 
 def _stops(gradients: Tensor) -> list[int]:

@@ -60,17 +60,18 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     probe = Field(field.function, args, field.layout)
     if params is None:
         f0, used, edges = _evaluate(probe, t0, y0, ignore=stand_ins.values())
-        computed = _find_tensors(probe, t0, y0, edges)
-        used += [x for x in _module_parameters(field.function) if not _contains(used, x)] + computed
+        used += [*_module_parameters(field.function), *_find_tensors(probe, t0, y0, edges)]
     else:
         f0, used = None, [x for x in params if x.requires_grad]
+    used = list({id(x): x for x in used}.values())
     swaps = {id(x): _stand_in(x) for x in used if not x.is_leaf or x._backward_hooks}
+    field.evaluations += probe.evaluations
     if swaps:
         probe = Field(_Replacing(field.function, swaps), args, field.layout)
         if params is None:
             f0, _, edges = _evaluate(probe, t0, y0, ignore=())
             _refuse(edges)
-    field.evaluations += probe.evaluations
+            field.evaluations += probe.evaluations
     probe.evaluations = 0
     inner = [*stand_ins.values(), *(swaps.get(id(x), x) for x in used)]
     return Captured(probe, (*given.values(), *used), tuple(inner), f0, params is None)
@@ -133,10 +134,6 @@ def _module_parameters(function: Callable[..., Any]) -> list[Tensor]:
     """Parameters of f's module, also those that this evaluation did not need."""
     module = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
     return [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
-
-
-def _contains(tensors: Iterable[Tensor], tensor: Tensor) -> bool:
-    return any(tensor is x for x in tensors)
 
 
 def _stand_in(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from isocline.gradients.base import Gradient, Outputs, Problem, run
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.gradients.treeverse import reverse
-from isocline.loop import take
+from isocline.loop import park, take
 from isocline.observers import Tape, interpolate
 from isocline.solution import Stats
 from isocline.solvers.base import Carry
@@ -135,8 +135,9 @@ class _Backward:
             y = problem.y0.detach().requires_grad_()
             f = self.captured.field
             with torch.enable_grad():
-                t0 = self.times[0]
-                carry = problem.solver.init(f, t0, y, lambda: f(t0, y))
+                moved = self.grid[-1] != self.grid[0]
+                t0, _, start, _ = park(moved, self.times[0], self.times[0], y, ())
+                carry = problem.solver.init(f, t0, start, lambda: f(t0, start))
             (bar,) = self._pull(list(zip(carry, self.carry_bar, strict=True)), (y,))
             self.y_bar = self.y_bar if bar is None else self.y_bar + bar
         self.y_bar = self.y_bar + self.gradients.ys[0]

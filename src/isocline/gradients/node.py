@@ -92,8 +92,8 @@ class _Solve(torch.autograd.Function):
                 "more; use solve(..., gradient=isocline.DirectAdjoint()) for higher derivatives"
             )
         ys = ctx.saved_tensors[0]  # also checks that no input was changed in place since
-        reached = ~ys[-1:].isnan().all(dim=2, keepdim=True)
-        bars = torch.cat([grads[0][:-1], torch.where(reached, grads[0][-1:], 0.0)])
+        # What was not reached is nan whatever was given.
+        bars = torch.where(ys.isnan().all(dim=2, keepdim=True), 0.0, grads[0])
         cotangents = Cotangents(bars, Dense(*grads[1:]) if len(grads) > 1 else None)
         result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
         return (None, result.times, result.y0, *result.inner)

@@ -47,7 +47,7 @@ class AdjointField:
             dy = self.captured.field(t, y)
         inner = self.captured.inner
         da: Tensor | None = None
-        bars: list[Tensor | None] = [None] * len(inner)
+        bars: Sequence[Tensor | None] = [None] * len(inner)
         if dy.requires_grad:
             self.captured.check([dy], known=[y])
             if len(t) == 1:
