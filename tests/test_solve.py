@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import isocline as iso
+from isocline.solvers.base import Attempt
 
 F64 = torch.float64
 
@@ -501,10 +502,13 @@ def test_the_field_is_never_asked_outside_the_interval(method: str) -> None:
         return -y
 
     adaptive = iso.METHODS[method].error_order is not None
-    for controller in [iso.FixedStep(0.3), *([iso.PID(rtol=1e-3)] if adaptive else [])]:
-        iso.solve(f, torch.ones(1, dtype=F64), (0.1, 0.7), method=method, controller=controller)
-    assert min(seen) == 0.1
-    assert max(seen) <= 0.7
+    for controller in [iso.FixedStep(0.9), *([iso.PID(rtol=1e-3)] if adaptive else [])]:
+        # Many intervals: start + (end - start) is not always end.
+        for start, end in (torch.rand(20, 2, dtype=F64) + torch.tensor([-1.0, 0.1], dtype=F64)).tolist():
+            seen.clear()
+            iso.solve(f, torch.ones(1, dtype=F64), (start, end), method=method, controller=controller)
+            assert min(seen) == start
+            assert max(seen) <= end
 
 
 # The PID controller ----------------------------------------------------------------------------------------------
@@ -514,6 +518,23 @@ def steps_taken(sol: iso.Solution) -> Tensor:
     assert sol.interpolant is not None
     dense = sol.interpolant.dense  # type: ignore[attr-defined]
     return (dense.t1 - dense.t0).flatten()
+
+
+@pytest.mark.parametrize("scaled", [0.5, 3.0], ids=["accepted", "rejected"])
+def test_the_rule_is_the_documented_one(scaled: float) -> None:
+    pid = iso.PID(rtol=0.1, atol=0.01, pcoeff=0.2, icoeff=0.5, dcoeff=0.1, factor_min=0.01, factor_max=100.0)
+    solver = iso.METHODS["tsit5"]
+    y0, y1 = torch.tensor([[1.0, -5.0]], dtype=F64), torch.tensor([[-2.0, 3.0]], dtype=F64)
+    scale = 0.01 + 0.1 * torch.tensor([[2.0, 5.0]], dtype=F64)
+    step = Attempt(y1, scaled * scale * torch.tensor([[1.0, -1.0]], dtype=F64), (), ())
+    h, true = torch.tensor([-0.25], dtype=F64), torch.tensor([True])
+    memory = (torch.tensor([0.4], dtype=F64), torch.tensor([0.7], dtype=F64))
+    accept, dt, after = pid.adapt(solver, h, y0, step, true, memory)
+    factor = 0.9 * scaled ** (-0.8 / 5) * 0.4 ** (0.4 / 5) * 0.7 ** (-0.1 / 5)
+    assert accept.item() == (scaled <= 1)
+    assert dt.item() == pytest.approx(-0.25 * factor, rel=1e-12)
+    # Only accepted steps are remembered.
+    assert [x.item() for x in after] == pytest.approx([scaled, 0.4] if scaled <= 1 else [0.4, 0.7], rel=1e-12)
 
 
 def test_the_first_step_can_be_given() -> None:

@@ -50,8 +50,8 @@ class FixedStep(Controller):
     Example:
         >>> import isocline as iso, torch
         >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), method="rk4", controller=iso.FixedStep(0.1))
-        >>> sol.stats.evaluations
-        40
+        >>> sol.stats.steps.item()
+        10
     """
 
     dt: float

@@ -72,10 +72,8 @@ def _solve(body: iso.NeuralODE, start: Tensor, method: str, tolerance: float | N
 
 @contextmanager
 def _restored(body: iso.NeuralODE) -> Iterator[None]:
-    before = {name: getattr(body, name) for name in ("method", "rtol", "atol", "controller", "gradient")}
+    before = {name: getattr(body, name) for name in ("method", "rtol", "atol", "controller")}
     try:
-        # A backward solve would need settings of its own for fixed steps; there is none here.
-        body.gradient = iso.DirectAdjoint()
         yield
     finally:
         for name, value in before.items():

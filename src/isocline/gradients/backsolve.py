@@ -127,6 +127,8 @@ class _BacksolveAdjoint(Rule):
 
 def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:
     """Let lanes that failed start back from the last save time they reached, where they repeat time and state."""
+    # Between the ends of a lane that goes nowhere nothing was saved.
+    ys = torch.where((times[0] == times[-1]).unsqueeze(1), ys[0], ys)
     reached = ys.isfinite().all(dim=2)
     last = (reached.sum(dim=0) - 1).clamp(min=0)
     rows = torch.minimum(torch.arange(len(times), device=times.device).unsqueeze(1), last)

@@ -15,7 +15,7 @@ class DirectAdjoint(Gradient):
     Example:
         >>> import isocline as iso, torch
         >>> y0 = torch.ones(1, dtype=torch.float64, requires_grad=True)
-        >>> sol = iso.solve(lambda t, y: -y**2, y0, (0.0, 1.0), gradient=iso.DirectAdjoint())
+        >>> sol = iso.solve(lambda t, y: -y**2, y0, (0.0, 1.0), rtol=1e-8, atol=1e-8, gradient=iso.DirectAdjoint())
         >>> (g,) = torch.autograd.grad(sol.ys[-1], y0, create_graph=True)
         >>> (h,) = torch.autograd.grad(g, y0)
         >>> round(h.item(), 4)  # y(1) = y0 / (1 + y0), so -2 / (1 + y0)^3
