@@ -144,7 +144,6 @@ def test_times_in_any_form(ts: Any) -> None:
     assert_close(sol.ys[:, 0], (-sol.ts).exp(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.xfail(strict=True, reason="a number beside a tensor is rounded to float32")
 def test_numbers_in_ts_keep_all_their_digits() -> None:
     sol = iso.solve(decay, torch.ones(1), (0.1, torch.tensor(0.7, dtype=F64)))
     assert sol.ts.tolist() == [0.1, 0.7]
@@ -196,14 +195,12 @@ def test_only_lanes_of_no_length() -> None:
     assert sol.success.all()
 
 
-@pytest.mark.xfail(strict=True, reason="states between the ends are nan, with status SUCCESS")
 def test_a_single_lane_of_no_length() -> None:
     sol = iso.solve(decay, torch.ones(1, 2), torch.zeros(3, 1), batch_dims=1)
     assert sol.success.all()
     assert torch.equal(sol.ys, torch.ones(3, 1, 2))
 
 
-@pytest.mark.xfail(strict=True, reason="the stages of the empty record have the wrong shape")
 def test_dense_output_of_only_lanes_of_no_length() -> None:
     sol = iso.solve(decay, torch.ones(2, 1), torch.zeros(3, 2), batch_dims=1, dense=True)
     assert torch.equal(sol(0.0), torch.ones(2, 1))
@@ -216,7 +213,6 @@ def test_ends_by_lane_in_a_mixed_sequence() -> None:
     assert_close(sol.ys[-1, :, 0], (-ends).exp(), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.xfail(strict=True, reason="a batch of one loses its axis")
 def test_times_by_lane_keep_their_shape_in_a_batch_of_one() -> None:
     ts = torch.tensor([[0.0], [1.0]], dtype=F64)
     assert iso.solve(decay, torch.ones(1, 2), ts, batch_dims=1).ts.shape == (2, 1)
@@ -371,7 +367,6 @@ def test_max_steps_counts_attempts_and_just_enough_is_enough() -> None:
     assert short.stats.steps == needed - 1
 
 
-@pytest.mark.xfail(strict=True, reason="the stages of the empty record have the wrong shape")
 def test_dense_output_of_a_solve_that_never_moved() -> None:
     y0 = torch.tensor([math.nan], dtype=F64)
     sol = iso.solve(decay, y0, (0.0, 1.0), throw=False, dense=True)
@@ -463,9 +458,7 @@ def test_nothing_is_evaluated_for_gradients_nobody_asks_for(default: iso.Gradien
         (0.3, 0.0, 1.0, 4),
         (5.0, 0.0, 1.0, 1),
         (0.1, 1e5, 1e5 + 10, 100),
-        pytest.param(
-            1e-3, 1000.0, 1001.0, 1000, marks=pytest.mark.xfail(strict=True, reason="rounding of t adds a step")
-        ),
+        (1e-3, 1000.0, 1001.0, 1000),
     ],
 )
 def test_number_of_fixed_steps(dt: float, start: float, end: float, steps: int) -> None:
@@ -502,9 +495,9 @@ def test_the_field_is_never_asked_outside_the_interval(method: str) -> None:
         return -y
 
     adaptive = iso.METHODS[method].error_order is not None
-    for controller in [iso.FixedStep(0.9), *([iso.PID(rtol=1e-3)] if adaptive else [])]:
-        # Many intervals: start + (end - start) is not always end.
-        for start, end in (torch.rand(20, 2, dtype=F64) + torch.tensor([-1.0, 0.1], dtype=F64)).tolist():
+    for controller in [iso.FixedStep(5.0), *([iso.PID(rtol=1e-3)] if adaptive else [])]:
+        # On these, rounding makes start + (end - start) larger than end.
+        for start, end in ((-0.866, 0.847), (-0.906, 0.028), (-0.238, 0.002)):
             seen.clear()
             iso.solve(f, torch.ones(1, dtype=F64), (start, end), method=method, controller=controller)
             assert min(seen) == start
@@ -558,7 +551,6 @@ def test_one_tolerance_may_be_zero(rtol: float, atol: float) -> None:
     assert_close(sol.ys[-1], torch.tensor([1.0, 3.0], dtype=F64) * math.exp(-1), rtol=1e-5, atol=0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="0/0 in the scaled error, then MAX_STEPS")
 def test_without_atol_a_number_that_is_zero_and_stays_zero_is_exact() -> None:
     sol = iso.solve(decay, torch.tensor([1.0, 0.0], dtype=F64), (0.0, 1.0), rtol=1e-6, atol=0.0, max_steps=100)
     assert_close(sol.ys[-1], torch.tensor([math.exp(-1), 0.0], dtype=F64), rtol=1e-5, atol=0.0)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from isocline.checks import check_numbers
 from isocline.solvers.base import Attempt, Field, Solver
 
 Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
@@ -58,6 +59,7 @@ class FixedStep(Controller):
 
     def __post_init__(self) -> None:
         """Check dt."""
+        check_numbers("FixedStep's dt", self.dt)
         if not 0 < self.dt < float("inf"):
             raise ValueError(f"FixedStep needs a positive finite dt, got {self.dt}; the direction comes from ts")
 
@@ -141,6 +143,8 @@ class PID(Controller):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_numbers("rtol and atol", self.rtol, self.atol)
+        check_numbers("the settings of PID", *(getattr(self, name) for name in PID_NUMBERS))
         if not (self.rtol >= 0 and self.atol >= 0 and 0 < self.rtol + self.atol < float("inf")):
             raise ValueError(
                 f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}"
@@ -190,7 +194,7 @@ class PID(Controller):
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Accept if the scaled error is at most 1; inf and nan shrink the step as far as it goes."""
         assert attempt.error is not None and solver.error_order is not None  # check() saw to it
-        scale = self.atol + self.rtol * torch.maximum(y0.abs(), attempt.y1.abs())
+        scale = self._scale(torch.maximum(y0.abs(), attempt.y1.abs()))
         e = self._norm(attempt.error / scale).to(h.dtype)
         finite = finite & e.isfinite()
         accept = finite & (e <= 1)
@@ -206,9 +210,18 @@ class PID(Controller):
         dt = (h * factor).clamp(-self.dt_max, self.dt_max)
         return accept, dt, (torch.where(accept, e, last), torch.where(accept, last, before))
 
+    def _scale(self, size: Tensor) -> Tensor:
+        scale = self.atol + self.rtol * size
+        # With atol = 0 a number that is zero and stays so has no error: 0 / tiny, not 0 / 0.
+        return scale if self.atol else scale.clamp(min=torch.finfo(scale.dtype).tiny)
+
     def _norm(self, scaled: Tensor) -> Tensor:
         if callable(self.norm):
             own: Tensor = self.norm(scaled)
+            if own.shape != scaled.shape[:1]:
+                raise ValueError(
+                    f"norm must return shape {tuple(scaled.shape[:1])}, one a lane; got {tuple(own.shape)}"
+                )
             return own
         if self.norm == "max":
             return scaled.abs().amax(dim=1)
@@ -218,11 +231,11 @@ class PID(Controller):
     def _first_step(self, f: Field, solver: Solver, t0: Tensor, span: Tensor, y0: Tensor, f0: Tensor) -> Tensor:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""
         assert solver.error_order is not None
-        scale = self.atol + self.rtol * y0.abs()
+        scale = self._scale(y0.abs())
         d0, d1 = self._norm(y0 / scale), self._norm(f0 / scale)
         tiny = (d0 < 1e-5) | (d1 < 1e-5)
         h0 = torch.where(tiny, 1e-6, 0.01 * d0 / torch.where(tiny, 1.0, d1)).to(t0.dtype)
-        h0 = torch.minimum(h0, span.abs())
+        h0 = torch.minimum(h0.nan_to_num(1e-6, 1e-6), span.abs())
         step = h0 * span.sign()
         f1 = f(t0 + step, torch.addcmul(y0, step.to(y0.dtype).unsqueeze(1), f0))
         d2 = self._norm((f1 - f0) / scale) / torch.where(h0 == 0, 1.0, h0)
@@ -234,6 +247,8 @@ class PID(Controller):
         # Where f is not finite nearby, start small: the attempts will tell.
         return torch.where(best.isfinite(), best, h0)
 
+
+PID_NUMBERS = ("pcoeff", "icoeff", "dcoeff", "safety", "factor_min", "factor_max", "dt_max")
 
 SMALLEST_ERROR = 1e-10
 """Scaled errors below this are treated as this, so that a perfect step does not break the PID's history."""

@@ -36,11 +36,13 @@ class Interpolant:
     def _check_range(self, times: Tensor) -> None:
         early = (times - self.dense.t0[0]) * self.sign < 0
         late = (times - self.dense.t1[-1]) * self.sign > 0
-        if not bool((early | late | times.isnan()).any()):
+        outside = early | late | times.isnan()
+        if not bool(outside.any()):
             return
-        first, last = self.dense.t0[0, 0].item(), self.dense.t1[-1, 0].item()
+        row, lane = outside.nonzero()[0].tolist()
+        first, last = self.dense.t0[0, lane].item(), self.dense.t1[-1, lane].item()
         raise ValueError(
-            f"sol(t) knows times from {first:.6g} to {last:.6g} (lane 0); got {times.min():.6g} .. {times.max():.6g}"
+            f"sol(t) knows times from {first:.6g} to {last:.6g} (lane {lane}); got {times[row, lane].item():.6g}"
         )
 
     def _evaluate(self, times: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
-from isocline.tree import Tree, align, describe, leaves, map_leaves
+from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Layout:
         """Whether the state is one bare tensor."""
         return self.like is None
 
-    def pack(self, tree: Tree, source: str = "f returned") -> Tensor:
+    def pack(self, tree: Tree) -> Tensor:
         """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0."""
         parts = [tree] if self.single and isinstance(tree, Tensor) else align(self.like, tree)
-        for part, shape in zip(parts, self.shapes, strict=True):
-            self._check(part, shape, source)
+        for index, part in enumerate(parts):
+            self._check(part, index)
         rows = [part.reshape(self.lanes, -1) for part in parts]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
@@ -62,16 +63,20 @@ class Layout:
         """Return lane times (L,) as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""
         return t.to(self.dtype).reshape(self.time_shape)
 
-    def _check(self, part: Tensor, shape: torch.Size, source: str) -> None:
+    def _check(self, part: Tensor, index: int) -> None:
+        shape = self.shapes[index]
+        if part.shape == shape and part.dtype == self.dtype and part.device == self.device:
+            return
+        where = "" if self.single else f" at {list(paths(self.like))[index]}"
+        what = f"f returned {describe(part)}{where}"
         if part.shape != shape:
-            raise ValueError(f"{source} {describe(part)} for a state of shape {tuple(shape)}; they must be equal")
+            raise ValueError(f"{what} for a state of shape {tuple(shape)}; they must be equal")
         if part.dtype != self.dtype:
             raise TypeError(
-                f"{source} {describe(part)} for a {self.dtype} state; convert y0 or f's result with "
-                f".to({self.dtype}), so that both have one dtype"
+                f"{what} for a {self.dtype} state; convert y0 or f's result with .to({self.dtype}), so that both have "
+                "one dtype"
             )
-        if part.device != self.device:
-            raise ValueError(f"{source} a tensor on {part.device} for a state on {self.device}; move one of them")
+        raise ValueError(f"{what} on {part.device} for a state on {self.device}; move one of them")
 
 
 def make_layout(y0: Tree, batch_dims: int) -> Layout:
@@ -128,9 +133,28 @@ class Field:
         self.args = args
         self.layout = layout
         self.evaluations = 0
+        self._last: tuple[ReferenceType[Tensor], int] | None = None
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """Evaluate the field once, for all lanes."""
         self.evaluations += 1
         layout = self.layout
-        return layout.pack(self.function(layout.view_time(t), layout.unpack(y), *self.args))
+        before = _version(y)
+        dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *self.args))
+        if _version(y) != before:
+            raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
+        self._check_last(dy)
+        return dy
+
+    def _check_last(self, dy: Tensor) -> None:
+        """Refuse a field that writes all its results into one buffer: the earlier ones are still needed."""
+        if self._last is not None:
+            last, version = self._last
+            if (earlier := last()) is not None and _version(earlier) != version:
+                raise RuntimeError("f overwrote the tensor it returned before; return a new one, or a .clone()")
+        self._last = ref(dy), _version(dy)
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was changed in place; torch counts it for all but inference tensors."""
+    return 0 if x.is_inference() else x._version

@@ -44,8 +44,10 @@ def advance(f: Field, solver: Solver, controller: Controller, t_end: Tensor, sta
     """Attempt one step in every running lane. Pure: no synchronisation, no branch on values."""
     running = state.status == Status.RUNNING
     left = t_end - state.t
-    # A remainder of rounding errors is no step of its own: stretch this one by up to sqrt(eps) instead.
-    last = state.dt.abs() * (1 + torch.finfo(left.dtype).eps ** 0.5) >= left.abs()
+    # A remainder of rounding errors is no step of its own: stretch this one by up to sqrt(eps), or what adding up
+    # times has cost so far.
+    eps = torch.finfo(left.dtype).eps
+    last = state.dt.abs() * (1 + eps**0.5) + eps * state.steps * t_end.abs() >= left.abs()
     target = torch.where(last, t_end, (state.t + state.dt).detach())
     target = torch.where(running, target, state.t)
     attempt = solver.step(f, *park(running, state.t, target, state.y, state.carry))
@@ -158,7 +160,7 @@ def _judge(
     arrived = accept & last
     # Time no longer moves; near t = 0, where floats are dense, a step 1e-20 of what is left counts as none.
     resolution = 4 * torch.finfo(dt.dtype).eps * torch.maximum(target.abs(), SMALLEST_STEP * (t_end - target).abs())
-    stuck = running & ~arrived & (dt.abs() <= resolution)
+    stuck = running & ~arrived & ~(dt.abs() > resolution)
     given_up = torch.where(finite, int(Status.STEP_TOO_SMALL), int(Status.NON_FINITE))
     status = torch.where(stuck, given_up, state.status)
     return torch.where(arrived, int(Status.SUCCESS), status)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isocline.checks import check_whole
 from isocline.controllers import PID, Controller
 from isocline.dense import Interpolant
 from isocline.gradients import Gradient, RecursiveCheckpointAdjoint
@@ -15,6 +16,7 @@ from isocline.layout import Field, Layout, make_layout
 from isocline.observers import Observer, Progress
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
+from isocline.tableaus import Tableau
 from isocline.times import make_times
 from isocline.tree import Tree, describe
 
@@ -90,7 +92,7 @@ def solve(
     _check_options(f, args, batch_dims, max_steps)
     solver = _solver(method)
     layout = make_layout(y0, batch_dims)
-    times = make_times(ts, layout)
+    times, shared = make_times(ts, layout)
     controller = _controller(controller, rtol, atol)
     controller.check(solver, times[0].detach(), times[-1].detach(), max_steps, layout.dtype)
     field = Field(f, args, layout)
@@ -100,24 +102,23 @@ def solve(
     with _progress(progress, times) as observers:
         problem = Problem(field, layout.pack(y0), times, solver, controller, max_steps, dense, listed, observers, stats)
         outputs = chosen.solve(problem)
-    solution = _unpack(problem, outputs, layout)
+    solution = _unpack(problem, outputs, layout, shared)
     if throw and (message := failure_message(outputs.state, times[-1])) is not None:
         raise SolveError(message, solution)
     return solution
 
 
-def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
+def _unpack(problem: Problem, outputs: Outputs, layout: Layout, shared: bool) -> Solution:
     state, batch = outputs.state, layout.batch_shape
     stats = problem.stats
     stats.evaluations = problem.field.evaluations
     stats.steps, stats.accepted = state.steps.reshape(batch), state.accepted.reshape(batch)
     stats.rejected = stats.steps - stats.accepted
     ys, times = outputs.ys, problem.times
-    if layout.lanes > 1 and len(times) > 2:
+    if batch and len(times) > 2:
         # A lane with nowhere to go is at all its times already.
         ys = torch.where((times[0] == times[-1]).unsqueeze(1), problem.y0, ys)
-    # Times shared by all lanes are given back as one list.
-    ts = times[:, 0] if times.stride(1) == 0 or layout.lanes == 1 else times.reshape(-1, *batch)
+    ts = times[:, 0] if shared else times.reshape(-1, *batch)
     interpolant = None
     if outputs.dense is not None:
         interpolant = Interpolant(outputs.dense, problem.sign, layout, problem.solver)
@@ -129,10 +130,8 @@ def _check_options(f: object, args: object, batch_dims: object, max_steps: objec
         raise TypeError(f"f must be callable as f(t, y, *args), got {describe(f)}")
     if not isinstance(args, tuple):
         raise TypeError(f"args must be a tuple, got {describe(args)}; write args=(value,)")
-    if not isinstance(batch_dims, int) or isinstance(batch_dims, bool) or batch_dims < 0:
-        raise ValueError(f"batch_dims must be a whole number >= 0, got {batch_dims!r}")
-    if not isinstance(max_steps, int) or isinstance(max_steps, bool) or max_steps < 1:
-        raise ValueError(f"max_steps must be a whole number >= 1, got {max_steps!r}")
+    check_whole("batch_dims", batch_dims, 0)
+    check_whole("max_steps", max_steps, 1)
 
 
 def _solver(method: object) -> Solver:
@@ -140,6 +139,8 @@ def _solver(method: object) -> Solver:
         return method
     if isinstance(method, str) and method in METHODS:
         return METHODS[method]
+    if isinstance(method, Tableau):
+        raise TypeError(f"a tableau is not yet a method: write method=RungeKutta(tableau) (got {method.name!r})")
     raise ValueError(
         f"unknown method {method!r}; use one of {', '.join(METHODS)}, or a solver such as RungeKutta(tableau)"
     )
@@ -169,7 +170,9 @@ def _gradient(gradient: object) -> Gradient:
 def _parameters(params: Iterable[Tensor] | None) -> tuple[Tensor, ...] | None:
     if params is None:
         return None
-    listed = tuple(params) if not isinstance(params, Tensor) else (params,)
+    if isinstance(params, Tensor):
+        return (params,)
+    listed = tuple(params) if isinstance(params, Iterable) else (params,)
     for p in listed:
         if not isinstance(p, Tensor):
             raise TypeError(f"params must be tensors, got {describe(p)}; write params=list(net.parameters())")

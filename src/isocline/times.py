@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from isocline.checks import check_numbers
 from isocline.layout import Layout
 from isocline.tree import describe
 
 
-def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tensor:
-    """Return the save times of each lane, (T, L).
+def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> tuple[Tensor, bool]:
+    """Return the save times of each lane, (T, L), and whether all lanes were given the same.
 
     Raises:
         TypeError: not numbers.
         ValueError: fewer than two, shapes that do not fit, not finite, or turning back.
     """
     times = _as_tensor(ts, layout)
-    if times.is_complex() or times.dtype == torch.bool:
-        raise TypeError(f"ts must be real numbers, got {times.dtype}")
+    _check_real(times)
     if times.ndim == 0 or len(times) < 2:
         raise ValueError(f"ts needs at least a start and an end, got {describe(times)}; write (t0, t1) or a 1-d tensor")
     batch = tuple(layout.batch_shape)
@@ -30,7 +30,7 @@ def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tenso
     shared = times.ndim == 1
     times = times.reshape(len(times), -1)
     _check_order(times.detach(), shared)
-    return times.expand(-1, layout.lanes)
+    return times.expand(-1, layout.lanes), shared
 
 
 def time_dtype(device: torch.device) -> torch.dtype:
@@ -44,7 +44,7 @@ def _as_tensor(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tenso
     if isinstance(ts, (str, bytes)) or not hasattr(ts, "__len__"):
         raise TypeError(f"ts must be a tensor or a sequence of times, got {describe(ts)}; write (t0, t1)")
     if any(isinstance(t, Tensor) for t in ts):
-        parts = [torch.as_tensor(t, device=layout.device).to(time_dtype(layout.device)) for t in ts]
+        parts = [_one_time(t, layout) for t in ts]
         try:
             return torch.stack(torch.broadcast_tensors(*parts))
         except RuntimeError:
@@ -54,6 +54,19 @@ def _as_tensor(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tenso
         return torch.as_tensor(ts, dtype=time_dtype(layout.device))
     except (TypeError, ValueError) as error:
         raise TypeError(f"ts must be numbers, got {ts!r:.80} ({error})") from None
+
+
+def _one_time(t: "Tensor | float", layout: Layout) -> Tensor:
+    if not isinstance(t, Tensor):
+        check_numbers("ts", t)
+        return torch.tensor(t, dtype=time_dtype(layout.device), device=layout.device)
+    _check_real(t)
+    return t.to(device=layout.device, dtype=time_dtype(layout.device))
+
+
+def _check_real(times: Tensor) -> None:
+    if times.is_complex() or times.dtype == torch.bool:
+        raise TypeError(f"ts must be real numbers, got {times.dtype}")
 
 
 def _check_order(times: Tensor, shared: bool) -> None:

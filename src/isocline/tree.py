@@ -61,6 +61,18 @@ def _align(like: Tree, tree: Tree, path: str) -> Iterator[Tensor]:
         raise TypeError(f"f returned {describe(tree)}{where}, expected a tensor like y0")
 
 
+def paths(tree: Tree, path: str = "") -> Iterator[str]:
+    """Yield the place of each leaf, such as ``['a'][0]``, in the order of ``leaves``."""
+    if isinstance(tree, dict):
+        for key, child in tree.items():
+            yield from paths(child, f"{path}[{key!r}]")
+    elif isinstance(tree, (tuple, list)):
+        for index, child in enumerate(tree):
+            yield from paths(child, f"{path}[{index}]")
+    else:
+        yield path
+
+
 def describe(tree: Tree) -> str:
     """Say in a few words what a tree is, for error messages."""
     if isinstance(tree, Tensor):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from isocline.checks import check_whole
 from isocline.controllers import PID, Controller
 from isocline.gradients.base import Gradient, Outputs, Problem, run
 from isocline.gradients.captured import Captured
@@ -62,8 +63,13 @@ class BacksolveAdjoint(Gradient):
         """Check the settings as far as they can be without a problem."""
         if self.controller is not None and (self.rtol is not None or self.atol is not None):
             raise ValueError("give BacksolveAdjoint either a controller or rtol and atol, not both")
-        if isinstance(self.method, str) and self.method not in METHODS:
+        if self.controller is not None and not isinstance(self.controller, Controller):
+            raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {self.controller!r:.60}")
+        if not (self.method is None or isinstance(self.method, Solver) or self.method in METHODS):
             raise ValueError(f"unknown method {self.method!r}; known are {', '.join(METHODS)}")
+        if self.max_steps is not None:
+            check_whole("max_steps", self.max_steps, 1)
+        PID(1.0 if self.rtol is None else self.rtol, 1.0 if self.atol is None else self.atol)  # checks them
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, remembering only the saved states."""

@@ -91,6 +91,6 @@ def stack(record: Record, problem: Problem) -> Dense:
     steps = record.steps
     if not steps:
         t, y = problem.times[:1], problem.y0.unsqueeze(0)
-        return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2))
+        return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, len(problem.solver.weights), 1))
     t0, t1, y0, y1 = (torch.stack(part) for part in list(zip(*steps, strict=True))[:4])
     return Dense(t0, t1, y0, y1, torch.stack([torch.stack(step.stages, dim=1) for step in steps]))

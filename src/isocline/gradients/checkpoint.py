@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from isocline.checks import check_whole
 from isocline.gradients.base import Gradient, Outputs, Problem, run
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
@@ -45,8 +46,8 @@ class RecursiveCheckpointAdjoint(Gradient):
 
     def __post_init__(self) -> None:
         """Check the budget."""
-        if self.checkpoints is not None and self.checkpoints < 1:
-            raise ValueError(f"checkpoints must be at least 1, or None for one a step; got {self.checkpoints}")
+        if self.checkpoints is not None:
+            check_whole("checkpoints", self.checkpoints, 1)
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, recording a tape."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isocline.checks import check_whole
 from isocline.models.ode_block import NeuralODE
 from isocline.tree import Tree
 
@@ -38,14 +39,15 @@ class AugmentedNeuralODE(nn.Module):
     def __init__(self, field: Callable[..., Tree], channels: int, *, dim: int = 1, **settings: Any) -> None:
         """Make the layer."""
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_whole("channels", channels, 1)
         self.ode = NeuralODE(field, **settings)
         self.channels = channels
         self.dim = dim
 
     def forward(self, y0: Tensor, *args: Any) -> Tensor:
         """Extend y0 with zeros and solve."""
+        if not -y0.ndim <= self.dim < y0.ndim:
+            raise ValueError(f"dim={self.dim} is not a dimension of y0, which has shape {tuple(y0.shape)}")
         shape = list(y0.shape)
         shape[self.dim] = self.channels
         extended: Tensor = self.ode(torch.cat([y0, y0.new_zeros(shape)], dim=self.dim), *args)

@@ -35,6 +35,11 @@ class RungeKutta(Solver):
 
     tableau: Tableau
 
+    def __post_init__(self) -> None:
+        """Check the type."""
+        if not isinstance(self.tableau, Tableau):
+            raise TypeError(f"RungeKutta needs a Tableau, got {self.tableau!r:.60}")
+
     @property
     def name(self) -> str:
         """The table's name."""
