@@ -19,13 +19,18 @@ ts = torch.cat([torch.zeros(1), torch.rand(40).mul(12).sort().values])
 data = iso.solve(lotka_volterra, y0, ts, args=(truth,)).ys * (1 + 0.02 * torch.randn(41, 2))
 
 log_rates = torch.tensor([1.0, 0.5, 0.15, 0.5]).log().requires_grad_()
-optimiser = torch.optim.Adam([log_rates], lr=0.05)
-for _ in range(120):
+optimiser = torch.optim.LBFGS([log_rates], max_iter=60, line_search_fn="strong_wolfe")
+
+
+def loss():
     optimiser.zero_grad()
     ys = iso.solve(lotka_volterra, y0, ts, args=(log_rates.exp(),)).ys
-    loss = (ys.clamp(min=1e-3).log() - data.log()).square().mean()
-    loss.backward()
-    optimiser.step()
+    error = (ys.clamp(min=1e-3).log() - data.log()).square().mean()
+    error.backward()
+    return error
+
+
+optimiser.step(loss)
 
 print("truth ", [round(x, 3) for x in truth.tolist()])
 print("found ", [round(x, 3) for x in log_rates.exp().tolist()])
