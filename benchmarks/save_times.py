@@ -3,7 +3,8 @@
     python benchmarks/save_times.py        # prints the table and writes benchmarks/results/save_times.json
 
 The loss weighs every saved state. Errors are relative, over y0 and all parameters, against ``DirectAdjoint`` at
-tolerance 1e-12. All in float64, dopri5, rtol 1e-6, atol 1e-8 forwards and backwards if not said otherwise. Counts are calls of the field.
+tolerance 1e-12. All in float64, dopri5, rtol 1e-6, atol 1e-8 forwards and, if not said otherwise, backwards. Counts
+are calls of the field.
 """
 
 import json

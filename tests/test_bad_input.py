@@ -77,7 +77,7 @@ BAD = {
         solve(y0=torch.ones(2, dtype=torch.bool)), TypeError, "y0 must be floating point, got torch.bool"
     ),
     "y0 is complex": Bad(
-        solve(y0=torch.ones(2, dtype=torch.complex64)), TypeError, "y0 must be floating point, got torch.complex64"
+        solve(y0=torch.ones(2, dtype=torch.complex64)), TypeError, "y0 must be real, got torch.complex64"
     ),
     "y0 of two dtypes": Bad(solve(y0=(Y, Y.double())), TypeError, "one dtype, got torch.float32 and torch.float64"),
     "y0 is empty": Bad(solve(y0=torch.ones(0)), ValueError, "y0 has an empty tensor of shape (0,)"),

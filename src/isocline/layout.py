@@ -107,6 +107,8 @@ def make_layout(y0: Tree, batch_dims: int) -> Layout:
 def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"y0 must hold tensors, got {describe(tensor)}; write torch.as_tensor(y0) first")
+    if tensor.is_complex():
+        raise TypeError(f"y0 must be real, got {tensor.dtype}; solve for torch.view_as_real(y0)")
     if not tensor.is_floating_point():
         raise TypeError(f"y0 must be floating point, got {tensor.dtype}; write y0.float() or y0.double()")
     if tensor.dtype != first.dtype:

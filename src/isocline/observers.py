@@ -122,7 +122,7 @@ class Tape(Observer):
         self.save = save
         self.length = 0
         self.stride = 1
-        self.kept: list[tuple[int, Tensor, Carry]] = []
+        self.kept: list[tuple[int, tuple[Tensor, Carry]]] = []
         self.picks: dict[int, Picks] = {}
         self._grid = times.detach().unsqueeze(0).repeat(16, 1)
 
@@ -153,7 +153,7 @@ class Tape(Observer):
             self.thin()
             if index % self.stride:
                 return
-        self.kept.append((index, step.y0, step.carry))
+        self.kept.append((index, (step.y0, step.carry)))
 
     def thin(self) -> None:
         """Drop every other kept state."""

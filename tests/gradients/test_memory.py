@@ -108,3 +108,12 @@ def test_memory_that_must_grow_with_the_steps_is_seen(gradient: iso.Gradient) ->
 
 def test_storing_states_takes_less_than_storing_evaluations() -> None:
     assert peak(iso.RecursiveCheckpointAdjoint(), 100) < 0.3 * peak(iso.DirectAdjoint(), 100)
+
+
+def test_nothing_is_recorded_where_nothing_requires_grad() -> None:
+    """A simulation with autograd on but nothing to differentiate keeps no states for a backward pass."""
+
+    def simulate(steps: int) -> None:
+        iso.solve(lambda t, y: -y, torch.ones(64, 64), (0.0, 1.0), method="euler", controller=iso.FixedStep(1 / steps))
+
+    assert peak_memory(lambda: simulate(200)) < 1.05 * peak_memory(lambda: simulate(20))

@@ -75,8 +75,9 @@ class _RecursiveCheckpointAdjoint(Rule):
     ) -> Gradients:
         """Visit the steps backwards, carrying the gradient of the loss with respect to state and carry."""
         walk = _Backward(problem, captured, self.tape, gradients, times)
-        kept = [(index, (y, carry)) for index, y, carry in self.tape.kept]
-        reverse(kept, self.tape.length, self.budget, walk.advance, walk.visit)
+        # Within a budget the tape's own states make room for others; without one they can serve another backward pass.
+        stack = list(self.tape.kept) if self.budget is None else self.tape.kept
+        reverse(stack, self.tape.length, self.budget, walk.advance, walk.visit)
         walk.finish()
         problem.stats.backward = Stats(captured.field.evaluations, walk.steps, walk.steps, 0)
         captured.field.evaluations = 0

@@ -54,6 +54,8 @@ def attach(problem: Problem, rule: Rule) -> Outputs:
     if not torch.is_grad_enabled():
         return run(problem)
     captured = capture(problem.field, problem.times[0], problem.y0, problem.params)
+    if not any(x.requires_grad for x in (problem.times, problem.y0, *captured.outer)):
+        return run(problem, captured.f0)
     call = _Call(problem, captured, rule)
     tensors = _Solve.apply(call, problem.times, problem.y0, *captured.outer)
     assert call.outputs is not None

@@ -4,7 +4,7 @@ References:
     Griewank & Walther 2000, Algorithm 799: revolve, ACM Trans. Math. Softw. 26, doi:10.1145/347837.347846.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import comb
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ S = TypeVar("S")
 
 
 def reverse(
-    kept: Sequence[tuple[int, S]],
+    stack: list[tuple[int, S]],
     length: int,
     budget: int | None,
     advance: Callable[[S, int, int], S],
@@ -21,13 +21,13 @@ def reverse(
     """Call ``visit(i, state before step i)`` for i = length-1 .. 0.
 
     Args:
-        kept: (index, state) in ascending order, the first with index 0.
+        stack: (index, state) in ascending order, the first with index 0. States are dropped from it when they are no
+            longer needed, and others come and go: in the end the first is left, from which all can be done again.
         length: number of steps.
-        budget: most states held at once, at least ``len(kept)``; None for no limit.
+        budget: most states held at once, at least ``len(stack)``; None for no limit.
         advance: ``advance(state, i, j)`` takes the steps i .. j-1 and returns the state before step j.
         visit: sees each step once.
     """
-    stack = list(kept)
     for end in range(length, 0, -1):
         while stack[-1][0] >= end:
             stack.pop()
