@@ -195,20 +195,22 @@ class PID(Controller):
         """Accept if the scaled error is at most 1; inf and nan shrink the step as far as it goes."""
         assert attempt.error is not None and solver.error_order is not None  # check() saw to it
         scale = self._scale(torch.maximum(y0.abs(), attempt.y1.abs()))
-        e = self._norm(attempt.error / scale).to(h.dtype)
-        finite = finite & e.isfinite()
-        accept = finite & (e <= 1)
-        e = e.clamp(min=SMALLEST_ERROR)
+        e = torch.where(finite, self._norm(attempt.error / scale), float("inf")).to(h.dtype)
+        e = e.nan_to_num(float("inf")).clamp(min=SMALLEST_ERROR)
+        accept = e <= 1
         k = solver.error_order + 1
         last, before = memory
         p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
         factor = self.safety * e ** -(p + i + d)
         if p or d:
-            factor = factor * last ** (p + 2 * d) * before**-d
-        factor = factor.clamp(self.factor_min, self.factor_max)
-        factor = torch.where(accept, factor, torch.where(finite, factor.clamp(max=self.safety), self.factor_min))
-        dt = (h * factor).clamp(-self.dt_max, self.dt_max)
-        return accept, dt, (torch.where(accept, e, last), torch.where(accept, last, before))
+            factor = factor * last ** (p + 2 * d)
+        if d:
+            factor = factor * before**-d
+        factor = torch.where(accept, factor, factor.clamp(max=self.safety)).clamp(self.factor_min, self.factor_max)
+        dt = h * factor
+        if self.dt_max < float("inf"):
+            dt = dt.clamp(-self.dt_max, self.dt_max)
+        return accept, dt, (torch.where(accept, e, last), torch.where(accept, last, before) if d else before)
 
     def _scale(self, size: Tensor) -> Tensor:
         scale = self.atol + self.rtol * size

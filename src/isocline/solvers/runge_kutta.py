@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -69,15 +70,27 @@ class RungeKutta(Solver):
         """Evaluate the stages not carried over, and combine them."""
         tableau = self.tableau
         h = (t1 - t0).to(y0.dtype).unsqueeze(1)
-        stages = [*carry] or [f(t0, y0)]
-        for row, c in zip(tableau.a[1:], tableau.c[1:], strict=True):
-            # lerp, because it is exact at c = 1: f is never asked beyond the step's end.
+        # lerp, because it is exact at c = 1: f is never asked beyond the step's end.
+        times = torch.lerp(t0, t1, self._nodes(t0)).to(y0.dtype).unbind()
+        stages = [*carry] or [f(times[0], y0)]
+        for row, t in zip(tableau.a[1:], times[1:], strict=True):
             y1 = _advance(y0, h, row, stages)
-            stages.append(f(torch.lerp(t0, t1, c), y1))
+            stages.append(f(t, y1))
         if not tableau.first_same_as_last:
             y1 = _advance(y0, h, tableau.b, stages)
         error = None if tableau.error is None else h * _combine(tableau.error, stages)
         return Attempt(y1, error, tuple(stages), (stages[-1],) if tableau.first_same_as_last else ())
+
+    def _nodes(self, like: Tensor) -> Tensor:
+        """The nodes c as a column (s, 1), made once for each device and dtype."""
+        key = (like.device, like.dtype)
+        if key not in self._columns:
+            self._columns[key] = torch.tensor(self.tableau.c, dtype=like.dtype, device=like.device).unsqueeze(1)
+        return self._columns[key]
+
+    @cached_property
+    def _columns(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        return {}
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
