@@ -102,8 +102,9 @@ class PID(Controller):
     With ``e = |error / (atol + rtol max(|y0|, |y1|))|`` in the chosen norm and k the order of the error estimate plus
     one, a step is accepted when e <= 1, and the next is
     ``h clip(safety e_n^(-(I+P+D)/k) e_(n-1)^((P+2D)/k) e_(n-2)^(-D/k), factor_min, factor_max)``.
-    The defaults are a PI rule that rejects fewer steps than the plain I rule (``pcoeff=0, icoeff=1``) where solutions
-    are rough, and costs as little where they are smooth; ``pcoeff=0.4, icoeff=0.3`` suits mildly stiff problems.
+    The defaults are a mild PI rule: it rejects fewer steps than the plain I rule (``pcoeff=0, icoeff=1``) where
+    solutions are rough, and costs as little where they are smooth; ``pcoeff=0.4, icoeff=0.3`` suits mildly stiff
+    problems.
 
     Args:
         rtol: relative tolerance per step. The default suits float32: a hundred times its resolution.
@@ -132,7 +133,7 @@ class PID(Controller):
     rtol: float = 1e-5
     atol: float = 1e-6
     pcoeff: float = 0.1
-    icoeff: float = 0.8
+    icoeff: float = 0.9
     dcoeff: float = 0.0
     safety: float = 0.9
     factor_min: float = 0.2

@@ -30,8 +30,8 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "rk4": (iso.FixedStep(1 / 25), 5e-6),
     "rk4_38": (iso.FixedStep(1 / 25), 5e-6),
     "bosh3": (iso.PID(rtol=1e-7, atol=1e-7), 1e-5),
-    "dopri5": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
-    "tsit5": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
+    "dopri5": (iso.PID(rtol=1e-10, atol=1e-10), 1e-6),
+    "tsit5": (iso.PID(rtol=1e-10, atol=1e-10), 1e-6),
 }
 
 
