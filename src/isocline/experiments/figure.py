@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from matplotlib.axes import Axes
@@ -27,12 +28,12 @@ def demo_figure(points: Sequence[Point], trained_at: float) -> bytes:
     """
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     error, cost, work, slopes = figure.subplots(2, 2).flat
-    _by_tolerance(error, points, lambda p: p.test_error, trained_at)
+    _by_tolerance(error, points, lambda p: p.test_error, trained_at, legend="upper left")
     _by_steps(error, points, lambda p: p.test_error)
     worst = max(p.test_error for p in points)
     title = "(a) one trained ODE-Net, solved in many ways"
-    error.set(title=title, ylabel="test error (%)", ylim=(0, 1.1 * worst + 0.1))
-    _by_tolerance(cost, points, lambda p: p.nfe, trained_at)
+    error.set(title=title, ylabel="test error (%)", ylim=(0, 1.25 * worst + 0.1))
+    _by_tolerance(cost, points, lambda p: p.nfe, trained_at, legend="lower left")
     cost.set(title="(b) what the tolerance costs", ylabel="field evaluations (NFE)", yscale="log")
     _work_precision(work, points)
     _slope_field(slopes)
@@ -41,7 +42,13 @@ def demo_figure(points: Sequence[Point], trained_at: float) -> bytes:
     return content.getvalue()
 
 
-def _by_tolerance(axes: Axes, points: Sequence[Point], value: Callable[[Point], float], trained_at: float) -> None:
+def _by_tolerance(
+    axes: Axes,
+    points: Sequence[Point],
+    value: Callable[[Point], float],
+    trained_at: float,
+    legend: Literal["upper left", "lower left"],
+) -> None:
     for method in ADAPTIVE:
         chosen = [(p.tolerance, value(p)) for p in points if p.method == method and p.tolerance is not None]
         axes.plot(
@@ -53,7 +60,7 @@ def _by_tolerance(axes: Axes, points: Sequence[Point], value: Callable[[Point], 
         )
     axes.axvline(trained_at, color="0.6", linestyle=":", label="in training")
     axes.set(xscale="log", xlabel="tolerance (rtol = atol), tight to loose")
-    axes.legend(loc="lower left")
+    axes.legend(loc=legend)
 
 
 def _by_steps(axes: Axes, points: Sequence[Point], value: Callable[[Point], float]) -> None:
@@ -67,7 +74,7 @@ def _by_steps(axes: Axes, points: Sequence[Point], value: Callable[[Point], floa
     top.set_xscale("log", base=2)
     top.set(xlabel="fixed steps (dashed), many to few", xticks=counts, xticklabels=counts)
     top.invert_xaxis()
-    top.legend(loc="lower right")
+    top.legend(loc="upper center")
 
 
 def _work_precision(axes: Axes, points: Sequence[Point]) -> None:
@@ -94,6 +101,7 @@ def _lotka_volterra(t: Tensor, y: Tensor) -> Tensor:
     return torch.stack([prey - prey * predators, prey * predators - predators])
 
 
+@torch.no_grad()
 def _slope_field(axes: Axes) -> None:
     """Euler leaves a closed orbit of Lotka and Volterra's equations, which an adaptive solver keeps."""
     grid = torch.stack(torch.meshgrid(torch.linspace(0, 3, 19), torch.linspace(0, 3, 19), indexing="xy"))
