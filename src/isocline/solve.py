@@ -10,7 +10,7 @@ from torch import Tensor
 from isocline.checks import check_whole
 from isocline.controllers import PID, Controller
 from isocline.dense import Interpolant
-from isocline.gradients import Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients import DirectAdjoint, Gradient
 from isocline.gradients.base import Outputs, Problem
 from isocline.layout import Field, Layout, make_layout
 from isocline.observers import Observer, Progress
@@ -20,7 +20,7 @@ from isocline.tableaus import Tableau
 from isocline.times import make_times
 from isocline.tree import Tree, describe
 
-DEFAULT_GRADIENT = RecursiveCheckpointAdjoint()
+DEFAULT_GRADIENT = DirectAdjoint()
 
 MAX_STEPS = 16_384
 """Default for ``max_steps``: a few seconds to a minute of work on a cheap field, never for ever."""
@@ -63,8 +63,9 @@ def solve(
         controller: chooses step sizes, instead of ``rtol`` and ``atol``: ``FixedStep(dt)`` or a ``PID``.
         batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a
             lane with its own time, step size, error control and status.
-        gradient: how to differentiate; default ``RecursiveCheckpointAdjoint()``, which is exact.
-        params: tensors to differentiate, if they are not to be found automatically (saves one evaluation of f).
+        gradient: how to differentiate; default ``DirectAdjoint()``: exact, of any order, memory O(steps).
+        params: tensors to differentiate by the other gradient methods, if they are not to be found automatically
+            (saves an evaluation of f). ``DirectAdjoint`` has no need of them.
         dense: make the solution callable at any time, with memory for all steps.
         max_steps: most attempted steps; then the status is MAX_STEPS.
         progress: show a progress bar (needs tqdm).
