@@ -72,6 +72,11 @@ class _Call:
         self.captured = captured
         self.rule = rule
         self.outputs: Outputs | None = None
+        device = problem.y0.device.type
+        self.autocast = torch.autocast(
+            device, dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
+        )
+        """The same function backwards as forwards: backward itself runs outside the user's autocast."""
 
 
 class _Solve(torch.autograd.Function):
@@ -97,5 +102,6 @@ class _Solve(torch.autograd.Function):
         # What was not reached is nan whatever was given.
         bars = torch.where(ys.isnan().all(dim=2, keepdim=True), 0.0, grads[0])
         cotangents = Cotangents(bars, Dense(*grads[1:]) if len(grads) > 1 else None)
-        result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
+        with call.autocast:
+            result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
         return (None, result.times, result.y0, *result.inner)
