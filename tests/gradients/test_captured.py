@@ -550,3 +550,12 @@ def test_finding_tensors_leaves_no_warning() -> None:
         warnings.simplefilter("error")
         run(lambda t, y: -scale * y, None).backward()
     assert a.grad is not None
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS.keys())
+def test_a_computed_tensor_that_f_returns_as_it_is(gradient: iso.Gradient) -> None:
+    a = torch.tensor([0.3, -0.2], dtype=torch.float64, requires_grad=True)
+    slope = a.exp()
+    sol = iso.solve(lambda t, y: slope, torch.zeros(2, dtype=torch.float64), (0.0, 2.0), gradient=gradient)
+    (found,) = torch.autograd.grad(sol.ys[-1].sum(), a)
+    torch.testing.assert_close(found, 2 * a.detach().exp())

@@ -112,21 +112,25 @@ def _walk(outputs: Iterable[Tensor], since: int) -> tuple[list[Tensor], list[Edg
 
 
 def _find_tensors(field: Field, t0: Tensor, y0: Tensor, edges: Sequence[Edge]) -> list[Tensor]:
-    """Return the tensors at the edges, by watching what f hands to torch in one more evaluation."""
+    """Return the tensors at the edges, by watching what f hands to torch, or returns, in one more evaluation."""
     if not edges:
         return []
     watch = _Watch(set(edges))
-    with torch.enable_grad(), watch:
-        field(t0, y0)
+    watched = Field(watch.around(field.function), field.args, field.layout)
+    with torch.enable_grad():
+        watched(t0, y0)
+    field.evaluations += watched.evaluations
     _refuse([edge for edge in edges if edge not in watch.found])
     return list(watch.found.values())
 
 
 def _refuse(edges: Sequence[Edge]) -> None:
-    for node, _ in edges:
+    for node, index in edges:
+        shape = tuple(node._input_metadata[index].shape)  # type: ignore[attr-defined]
         raise RuntimeError(
-            f"f closes over a tensor computed by {node.name()} that cannot be traced to it, so its gradient would be "
-            "lost; pass it through solve(..., args=(tensor,)) or params=[tensor], or use gradient=DirectAdjoint()"
+            f"f closes over a tensor of shape {shape} computed by {node.name()} that was not seen entering a torch "
+            "function, so its gradient would be lost; give it as solve(..., args=(tensor,)) or params=[tensor], or "
+            "use gradient=DirectAdjoint()"
         )
 
 
@@ -156,10 +160,24 @@ class _Watch(TorchFunctionMode):
         self.found: dict[Edge, Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for x in leaves((args, kwargs or {})):
+        self._note((args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, watched."""
+
+        def watched(*args: Any) -> Any:
+            with self:
+                result = function(*args)
+            self._note(result)
+            return result
+
+        return watched
+
+    def _note(self, tree: Any) -> None:
+        for x in leaves(tree):
             if isinstance(x, Tensor) and x.grad_fn is not None and (edge := get_gradient_edge(x)[:2]) in self.edges:
                 self.found[edge] = x
-        return func(*args, **(kwargs or {}))
 
 
 class _Swap(TorchFunctionMode):
@@ -183,4 +201,5 @@ class _Replacing:
 
     def __call__(self, *args: Any) -> Any:
         with _Swap(self.stand_ins):
-            return self.function(*args)
+            result = self.function(*args)
+        return map_leaves(lambda x: self.stand_ins.get(id(x), x), result)
