@@ -150,3 +150,13 @@ def test_states_reached_before_a_lane_failed(gradient: iso.Gradient) -> None:
     (by_y0,) = torch.autograd.grad(sol.ys[1].sum(), y0)
     expected = (START[3:].atan() + 0.2).cos() ** -2 / (1 + START[3:] ** 2)
     torch.testing.assert_close(by_y0, expected, rtol=1e-5, atol=0.0)
+
+
+@every_gradient
+def test_the_initial_state_of_a_lane_that_fails_at_once(gradient: iso.Gradient) -> None:
+    """It was saved, so the loss may use it: once."""
+    y0 = torch.tensor([[2.0], [-0.5]], dtype=torch.float64, requires_grad=True)
+    sol = iso.solve(lambda t, y: y.log(), y0, (0.0, 0.3, 0.4), batch_dims=1, throw=False, gradient=gradient)
+    assert sol.success.tolist() == [True, False]
+    (found,) = torch.autograd.grad((3.0 * sol.ys[0]).sum(), y0)
+    assert found.tolist() == [[3.0], [3.0]]
