@@ -211,7 +211,8 @@ class PID(Controller):
         dt = h * factor
         if self.dt_max < float("inf"):
             dt = dt.clamp(-self.dt_max, self.dt_max)
-        return accept, dt, (torch.where(accept, e, last), torch.where(accept, last, before) if d else before)
+        kept = e.clamp(min=SMALLEST_MEMORY)
+        return accept, dt, (torch.where(accept, kept, last), torch.where(accept, last, before) if d else before)
 
     def _scale(self, size: Tensor) -> Tensor:
         scale = self.atol + self.rtol * size
@@ -254,4 +255,7 @@ class PID(Controller):
 PID_NUMBERS = ("pcoeff", "icoeff", "dcoeff", "safety", "factor_min", "factor_max", "dt_max")
 
 SMALLEST_ERROR = 1e-10
-"""Scaled errors below this are treated as this, so that a perfect step does not break the PID's history."""
+"""Scaled errors below this are treated as this: a perfect step has no logarithm."""
+
+SMALLEST_MEMORY = 1e-4
+"""Smallest error remembered, as in DOPRI5: a cautious first step must not hold back those after it."""
