@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One numerical thread a worker: the suite runs in parallel.
 WORKERS ?= auto
 
-.PHONY: demo test lint types tests benchmarks clean
+.PHONY: demo test lint types tests clean
 
 demo: $(VENV)/demo.ready
 	$(BIN)/isocline demo
