@@ -657,3 +657,11 @@ def test_a_solver_of_ones_own() -> None:
         for method in (iso.RungeKutta(table), "euler")
     )
     assert torch.equal(mine, euler)
+
+
+@pytest.mark.parametrize("batch_dims", [0, 1])
+def test_large_numbers_are_not_infinite(batch_dims: int) -> None:
+    """Their sum would be."""
+    y0 = torch.full((2, 1000), 1e36)
+    sol = iso.solve(lambda t, y: torch.zeros_like(y), y0, (0.0, 1.0), batch_dims=batch_dims)
+    assert torch.equal(sol.ys[-1], y0)

@@ -3,11 +3,11 @@
 from numbers import Real
 
 
-def check_numbers(names: str, *values: object) -> None:
-    """Raise TypeError unless every value is a real number."""
+def check_numbers(expected: str, *values: object) -> None:
+    """Raise TypeError with what was ``expected`` unless every value is a real number."""
     for value in values:
         if not isinstance(value, Real) or isinstance(value, bool):
-            raise TypeError(f"{names} must be {'a number' if names.endswith('dt') else 'numbers'}, got {value!r:.60}")
+            raise TypeError(f"{expected}, got {value!r:.60}")
 
 
 def check_whole(name: str, value: object, least: int) -> None:

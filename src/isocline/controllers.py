@@ -59,7 +59,7 @@ class FixedStep(Controller):
 
     def __post_init__(self) -> None:
         """Check dt."""
-        check_numbers("FixedStep's dt", self.dt)
+        check_numbers("FixedStep's dt must be a number", self.dt)
         if not 0 < self.dt < float("inf"):
             raise ValueError(f"FixedStep needs a positive finite dt, got {self.dt}; the direction comes from ts")
 
@@ -144,8 +144,10 @@ class PID(Controller):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_numbers("rtol and atol", self.rtol, self.atol)
-        check_numbers("the settings of PID", *(getattr(self, name) for name in PID_NUMBERS))
+        check_numbers("rtol and atol must be numbers", self.rtol, self.atol)
+        check_numbers("pcoeff, icoeff and dcoeff must be numbers", self.pcoeff, self.icoeff, self.dcoeff)
+        check_numbers("safety and factors must be numbers", self.safety, self.factor_min, self.factor_max)
+        check_numbers("dt0 and dt_max must be numbers", self.dt_max, 1.0 if self.dt0 is None else self.dt0)
         if not (self.rtol >= 0 and self.atol >= 0 and 0 < self.rtol + self.atol < float("inf")):
             raise ValueError(
                 f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}"
@@ -251,8 +253,6 @@ class PID(Controller):
         # Where f is not finite nearby, start small: the attempts will tell.
         return torch.where(best.isfinite(), best, h0)
 
-
-PID_NUMBERS = ("pcoeff", "icoeff", "dcoeff", "safety", "factor_min", "factor_max", "dt_max")
 
 SMALLEST_ERROR = 1e-10
 """Scaled errors below this are treated as this: a perfect step has no logarithm."""

@@ -36,17 +36,12 @@ class Picks(NamedTuple):
         """Return the step with one row a pair, or unchanged with one lane, where rows broadcast."""
         if self.lanes is None:
             return step
-        return gather(step, self.lanes)
+        t0, t1, y0, y1 = (part[self.lanes] for part in step[:4])
+        return Step(t0, t1, y0, y1, tuple(k[self.lanes] for k in step.stages), ())
 
     def select(self, values: Tensor) -> Tensor:
         """Return the values (M, ...) of the pairs, from values (T, L, ...) at all save times."""
         return values[self.slots, 0 if self.lanes is None else self.lanes]
-
-
-def gather(step: Step, lanes: Tensor) -> Step:
-    """Return the step's rows ``lanes`` (M,); its carry is left out."""
-    t0, t1, y0, y1 = step.t0[lanes], step.t1[lanes], step.y0[lanes], step.y1[lanes]
-    return Step(t0, t1, y0, y1, tuple(k[lanes] for k in step.stages), ())
 
 
 class Save(Observer):

@@ -58,7 +58,7 @@ def _as_tensor(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tenso
 
 def _one_time(t: "Tensor | float", layout: Layout) -> Tensor:
     if not isinstance(t, Tensor):
-        check_numbers("ts", t)
+        check_numbers("ts must be numbers", t)
         return torch.tensor(t, dtype=time_dtype(layout.device), device=layout.device)
     _check_real(t)
     return t.to(device=layout.device, dtype=time_dtype(layout.device))

@@ -1,9 +1,9 @@
 """The problem as a gradient method gets it, and what it must give back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,7 +70,10 @@ class Gradient(ABC):
         """Solve the problem so that autograd can differentiate what is returned."""
 
 
-def run(problem: Problem, f0: Tensor | None = None, more: Sequence[Any] = ()) -> Outputs:
+MakeObserver = Callable[[Save | None], Observer]
+
+
+def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver] = ()) -> Outputs:
     """Integrate and save. ``more`` are functions that make a further observer, given the ``Save`` or None."""
     times = problem.times
     state = start(problem.field, problem.solver, problem.controller, times[0], problem.y0, times[-1], f0)

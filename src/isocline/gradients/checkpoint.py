@@ -12,7 +12,7 @@ from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.gradients.treeverse import reverse
 from isocline.loop import park, take
-from isocline.observers import Tape, interpolate
+from isocline.observers import Save, Tape, interpolate
 from isocline.solution import Stats
 from isocline.solvers.base import Carry
 
@@ -60,8 +60,8 @@ class _RecursiveCheckpointAdjoint(Rule):
         self.tape: Tape
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
-        def make(save: object) -> Tape:
-            self.tape = Tape(problem.times[0], self.budget, save)  # type: ignore[arg-type]
+        def make(save: Save | None) -> Tape:
+            self.tape = Tape(problem.times[0], self.budget, save)
             return self.tape
 
         outputs = run(problem, captured.f0, [make])
