@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from isocline.checks import check_numbers
+from isocline.numbers import Number, clip, column, isfinite, read, sign, where
 from isocline.solvers.base import Attempt, Field, Solver
 
 Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
 """How the scaled error (L, n) of a lane becomes one number: (L,)."""
+
+Memory = tuple[Number, ...]
+"""What a controller remembers from step to step."""
 
 
 class Controller(ABC):
@@ -24,21 +28,19 @@ class Controller(ABC):
 
     @abstractmethod
     def init(
-        self, f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, f0: Callable[[], Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the signed first step (L,) and the memory; ``f0()`` is f(t0, y0), evaluated at most once a solve."""
+        self, f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, f0: Callable[[], Tensor]
+    ) -> tuple[Number, Memory]:
+        """Return the signed first step and the memory; ``f0()`` is f(t0, y0), evaluated at most once a solve."""
+
+    @abstractmethod
+    def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
+        """Return one number a lane (L,), that tells how good an attempt from y0 (L, n) was."""
 
     @abstractmethod
     def adapt(
-        self,
-        solver: Solver,
-        h: Tensor,
-        y0: Tensor,
-        attempt: Attempt,
-        finite: Tensor,
-        memory: tuple[Tensor, ...],
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Judge an attempt of size h (L,): accept (L,), size of the next step (L,), memory."""
+        self, solver: Solver, h: Number, error: Number, finite: Number, memory: Memory
+    ) -> tuple[Number, Number, Memory]:
+        """Judge an attempt of size h by what ``measure`` said: accept, size of the next step, memory."""
 
 
 @dataclass(frozen=True)
@@ -73,26 +75,20 @@ class FixedStep(Controller):
             )
 
     def init(
-        self, f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, f0: Callable[[], Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, f0: Callable[[], Tensor]
+    ) -> tuple[Number, Memory]:
         """Start with dt in the direction of the interval."""
-        return self._towards(t1 < t0, t0.dtype), ()
+        return sign(t1 - t0) * self.dt, ()
+
+    def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
+        """Return nothing of interest."""
+        return y0.new_zeros(len(y0))
 
     def adapt(
-        self,
-        solver: Solver,
-        h: Tensor,
-        y0: Tensor,
-        attempt: Attempt,
-        finite: Tensor,
-        memory: tuple[Tensor, ...],
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        self, solver: Solver, h: Number, error: Number, finite: Number, memory: Memory
+    ) -> tuple[Number, Number, Memory]:
         """Accept everything finite; a step size of 0 says that a smaller step will not be tried."""
-        return finite, torch.where(finite, self._towards(h < 0, h.dtype), 0.0), memory
-
-    def _towards(self, backward: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return dt with its sign; made from bool, because a float literal would be rounded to float32 first."""
-        return (1 - 2 * backward.to(dtype)) * self.dt
+        return finite, where(finite, sign(h) * self.dt, 0.0), memory
 
 
 @dataclass(frozen=True)
@@ -176,45 +172,40 @@ class PID(Controller):
             )
 
     def init(
-        self, f: Field, solver: Solver, t0: Tensor, t1: Tensor, y0: Tensor, f0: Callable[[], Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, f0: Callable[[], Tensor]
+    ) -> tuple[Number, Memory]:
         """Choose the first step, never beyond the interval."""
         with torch.no_grad():
-            one = torch.ones_like(t0)
             span = t1 - t0
+            one = span * 0 + 1.0
             size = one * self.dt0 if self.dt0 else self._first_step(f, solver, t0, span, y0, f0())
-            size = torch.minimum(size, span.abs()).clamp(max=self.dt_max)
-            return size * span.sign(), (one, one)
+            size = clip(where(size > abs(span), abs(span), size), 0.0, self.dt_max)
+            return size * sign(span), (one, one.clone() if isinstance(one, Tensor) else one) if self.dcoeff else (one,)
+
+    def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
+        """Return the scaled error, which should be at most 1."""
+        assert attempt.error is not None  # check() saw to it
+        return self._norm(attempt.error / self._scale(torch.maximum(y0.abs(), attempt.y1.abs())))
 
     def adapt(
-        self,
-        solver: Solver,
-        h: Tensor,
-        y0: Tensor,
-        attempt: Attempt,
-        finite: Tensor,
-        memory: tuple[Tensor, ...],
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        self, solver: Solver, h: Number, error: Number, finite: Number, memory: Memory
+    ) -> tuple[Number, Number, Memory]:
         """Accept if the scaled error is at most 1; inf and nan shrink the step as far as it goes."""
-        assert attempt.error is not None and solver.error_order is not None  # check() saw to it
-        scale = self._scale(torch.maximum(y0.abs(), attempt.y1.abs()))
-        e = torch.where(finite, self._norm(attempt.error / scale), float("inf")).to(h.dtype)
-        e = e.nan_to_num(float("inf")).clamp(min=SMALLEST_ERROR)
+        assert solver.error_order is not None
+        e = clip(where(error == error, error, float("inf")), SMALLEST_ERROR, float("inf"))
         accept = e <= 1
         k = solver.error_order + 1
-        last, before = memory
+        last = memory[0]
         p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
         factor = self.safety * e ** -(p + i + d)
         if p or d:
             factor = factor * last ** (p + 2 * d)
         if d:
-            factor = factor * before**-d
-        factor = torch.where(accept, factor, factor.clamp(max=self.safety)).clamp(self.factor_min, self.factor_max)
-        dt = h * factor
-        if self.dt_max < float("inf"):
-            dt = dt.clamp(-self.dt_max, self.dt_max)
-        kept = e.clamp(min=SMALLEST_MEMORY)
-        return accept, dt, (torch.where(accept, kept, last), torch.where(accept, last, before) if d else before)
+            factor = factor * memory[1] ** -d
+        factor = clip(where(accept, factor, clip(factor, 0.0, self.safety)), self.factor_min, self.factor_max)
+        dt = clip(h * factor, -self.dt_max, self.dt_max)
+        recent = where(accept, clip(e, SMALLEST_MEMORY, float("inf")), last)
+        return accept, dt, (recent, where(accept, last, memory[1])) if d else (recent,)
 
     def _scale(self, size: Tensor) -> Tensor:
         scale = self.atol + self.rtol * size
@@ -234,24 +225,26 @@ class PID(Controller):
         rms: Tensor = torch.linalg.vector_norm(scaled, dim=1) / scaled.shape[1] ** 0.5
         return rms
 
-    def _first_step(self, f: Field, solver: Solver, t0: Tensor, span: Tensor, y0: Tensor, f0: Tensor) -> Tensor:
+    def _first_step(self, f: Field, solver: Solver, t0: Number, span: Number, y0: Tensor, f0: Tensor) -> Number:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""
         assert solver.error_order is not None
         scale = self._scale(y0.abs())
-        d0, d1 = self._norm(y0 / scale), self._norm(f0 / scale)
+        d0, d1 = read(t0, (self._norm(y0 / scale), self._norm(f0 / scale)))
         tiny = (d0 < 1e-5) | (d1 < 1e-5)
-        h0 = torch.where(tiny, 1e-6, 0.01 * d0 / torch.where(tiny, 1.0, d1)).to(t0.dtype)
-        h0 = torch.minimum(h0.nan_to_num(1e-6, 1e-6), span.abs())
-        step = h0 * span.sign()
-        f1 = f(t0 + step, torch.addcmul(y0, step.to(y0.dtype).unsqueeze(1), f0))
-        d2 = self._norm((f1 - f0) / scale) / torch.where(h0 == 0, 1.0, h0)
-        steepest = torch.maximum(d1.to(t0.dtype), d2)
+        h0 = where(tiny, 1e-6, 0.01 * d0 / where(tiny, 1.0, d1))
+        h0 = where(isfinite(h0), h0, 1e-6)
+        h0 = where(h0 > abs(span), abs(span), h0)
+        step = h0 * sign(span)
+        f1 = f(t0 + step, y0 + column(step, y0) * f0)
+        (d2,) = read(t0, (self._norm((f1 - f0) / scale),))
+        d2 = d2 / where(h0 == 0, 1.0, h0)
+        steepest = where(d1 > d2, d1, d2)
         flat = steepest <= 1e-15
-        h1 = (0.01 / torch.where(flat, 1.0, steepest)) ** (1 / (solver.error_order + 1))
-        h1 = torch.where(flat, (h0 * 1e-3).clamp(min=1e-6), h1)
-        best = torch.minimum(100 * h0, h1)
+        h1 = (0.01 / where(flat, 1.0, steepest)) ** (1 / (solver.error_order + 1))
+        h1 = where(flat, clip(h0 * 1e-3, 1e-6, float("inf")), h1)
+        best = where(100 * h0 < h1, 100 * h0, h1)
         # Where f is not finite nearby, start small: the attempts will tell.
-        return torch.where(best.isfinite(), best, h0)
+        return where(isfinite(best) & (d1 == d1) & (d2 == d2), best, h0)
 
 
 SMALLEST_ERROR = 1e-10

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from isocline.gradients.base import Dense
 from isocline.layout import Layout
+from isocline.numbers import Number
 from isocline.solvers.base import Solver
 from isocline.state import Step
 from isocline.tree import Tree
@@ -17,8 +18,8 @@ class Interpolant:
     """Looks up the step that holds a time, for each lane, and interpolates in it."""
 
     dense: Dense
-    sign: Tensor
-    """Direction of time in each lane, (L,)."""
+    sign: Number
+    """Direction of time in each lane."""
     layout: Layout
     solver: Solver
 

@@ -13,6 +13,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor
 
+from isocline.numbers import Number
 from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
 
 
@@ -59,8 +60,10 @@ class Layout:
         )
         return map_leaves(lambda _: next(parts), self.like)
 
-    def view_time(self, t: Tensor) -> Tensor:
-        """Return lane times (L,) as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""
+    def view_time(self, t: Number) -> Tensor:
+        """Return times of lanes as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""
+        if not isinstance(t, Tensor):
+            return torch.full(self.time_shape, t, dtype=self.dtype, device=self.device)
         return t.to(self.dtype).reshape(self.time_shape)
 
     def _check(self, part: Tensor, index: int) -> None:
@@ -127,7 +130,7 @@ def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
 
 
 class Field:
-    """The user's vector field over lanes: ``field(t (L,), y (L, n)) -> dy (L, n)``, counting its evaluations."""
+    """The user's vector field over lanes: ``field(t, y (L, n)) -> dy (L, n)``, counting its evaluations."""
 
     def __init__(self, function: Callable[..., Tree], args: tuple[Any, ...], layout: Layout) -> None:
         """Wrap ``function(t, y, *args)``."""
@@ -137,7 +140,7 @@ class Field:
         self.evaluations = 0
         self._last: tuple[ReferenceType[Tensor], int] | None = None
 
-    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate the field once, for all lanes."""
         self.evaluations += 1
         layout = self.layout

@@ -1,12 +1,14 @@
 """What watches a solve: saving at given times, recording for dense output or replay, and progress."""
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from isocline.numbers import Number, spread, total
 from isocline.solvers.base import Carry, Solver
 from isocline.state import Step
 
@@ -18,8 +20,8 @@ class Observer(ABC):
     """
 
     @abstractmethod
-    def ask(self, step: Step) -> Tensor:
-        """Return the number this observer wants on the host, a 0-d int64 tensor."""
+    def ask(self, step: Step) -> "Tensor | int":
+        """Return the number this observer wants on the host, as a 0-d int64 tensor if it is not there yet."""
 
     @abstractmethod
     def see(self, step: Step, count: int) -> None:
@@ -27,9 +29,12 @@ class Observer(ABC):
 
 
 class Picks(NamedTuple):
-    """Which save times fell into a step, as pairs (slot, lane) of index tensors (M,); lane is None for one lane."""
+    """Which save times fell into a step, as pairs (slot, lane).
 
-    slots: Tensor
+    With one lane a range of slots and None, else index tensors (M,) each.
+    """
+
+    slots: "slice | Tensor"
     lanes: Tensor | None
 
     def take(self, step: Step) -> Step:
@@ -47,53 +52,83 @@ class Picks(NamedTuple):
 class Save(Observer):
     """Interpolates the state at save times inside accepted steps: no forced steps, no evaluations."""
 
-    def __init__(self, solver: Solver, times: Tensor, sign: Tensor) -> None:
-        """Save at times (T, L), ascending in lanes where sign (L,) is 1 and descending where it is -1."""
+    def __init__(self, solver: Solver, times: Tensor, reach: "Reach") -> None:
+        """Save at times (T, L)."""
         self.solver = solver
         self.times = times
-        self.sign = sign
-        self.ascending = (times.detach() * self.sign).T.contiguous()
-        self.done = torch.zeros(times.shape[1], dtype=torch.int64, device=times.device)
         self.rows: list[Tensor] = []
         self.places: list[Tensor] = []
         self.latest: Picks | None = None
-        self._reached = self.done
+        self.reach = reach
 
-    def ask(self, step: Step) -> Tensor:
+    def ask(self, step: Step) -> "Tensor | int":
         """Count the save times inside the step, over all lanes."""
-        end = (step.t1.detach() * self.sign).unsqueeze(1)
-        moved_to = torch.searchsorted(self.ascending, end, right=True).squeeze(1)
-        self._reached = torch.where(step.t1 == step.t0, self.done, moved_to)
-        return (self._reached - self.done).sum()
+        return self.reach.count(step)
 
     def see(self, step: Step, count: int) -> None:
         """Interpolate at the ``count`` save times."""
         self.latest = None
         if count:
-            self.latest = pairs(self.done, self._reached - self.done, count)
-            self.rows.append(interpolate(self.solver, step, self.latest, self.times))
-            lanes = 0 if self.latest.lanes is None else self.latest.lanes
-            self.places.append(self.latest.slots * self.times.shape[1] + lanes)
-        self.done = self._reached
+            self.latest = picks = self.reach.advance(count)
+            self.rows.append(interpolate(self.solver, step, picks, self.times))
+            if isinstance(picks.slots, Tensor) and picks.lanes is not None:
+                self.places.append(picks.slots * self.times.shape[1] + picks.lanes)
 
     def result(self, n: int, dtype: torch.dtype) -> Tensor:
         """Return (T, L, n); nan where a lane did not get."""
         total, lanes = self.times.shape
+        if not self.places:
+            done = sum(map(len, self.rows))
+            missing = torch.full((total * lanes - done, n), float("nan"), dtype=dtype, device=self.times.device)
+            return torch.cat([*self.rows, missing]).reshape(total, lanes, n)
         missing = torch.full((total * lanes, n), float("nan"), dtype=dtype, device=self.times.device)
-        if self.rows:
-            missing = missing.index_copy(0, torch.cat(self.places), torch.cat(self.rows))
-        return missing.reshape(total, lanes, n)
+        return missing.index_copy(0, torch.cat(self.places), torch.cat(self.rows)).reshape(total, lanes, n)
+
+
+class Reach:
+    """How far each lane has come among the save times.
+
+    Args:
+        times: save times (T, L), or a list of T floats for one lane whose steps are floats.
+        sign: 1 for lanes where they ascend, else -1: (L,), or a float.
+    """
+
+    def __init__(self, times: "Tensor | list[float]", sign: Number) -> None:
+        """Stand before the first."""
+        self.sign = sign
+        self.ascending: list[float] | Tensor
+        self.done: Number
+        if isinstance(times, list):
+            self.ascending, self.done = [t * sign for t in times], 0
+        else:
+            self.ascending, self.done = (times.detach() * sign).T.contiguous(), torch.zeros_like(sign).long()
+        self.reached = self.done
+
+    def count(self, step: Step) -> "Tensor | int":
+        """Find the save times inside a step, and count them over all lanes."""
+        if isinstance(self.ascending, list):
+            self.reached = bisect_right(self.ascending, step.t1 * self.sign) if step.t1 != step.t0 else self.done
+        else:
+            end = (step.t1.detach() * self.sign).unsqueeze(1)
+            moved_to = torch.searchsorted(self.ascending, end, right=True).squeeze(1)
+            self.reached = torch.where(step.t1 == step.t0, self.done, moved_to)
+        return total(self.reached - self.done)
+
+    def advance(self, count: int) -> Picks:
+        """Go on behind those counted, and return them."""
+        first, self.done = self.done, self.reached
+        if isinstance(first, Tensor):
+            return pairs(first, self.done - first, count)
+        return Picks(slice(first, self.done), None)
 
 
 def pairs(first: Tensor, counts: Tensor, total: int) -> Picks:
     """Return ``counts`` (L,) slots from ``first`` (L,) on in each lane; total is their sum, known to the host."""
     index = torch.arange(total, device=first.device)
-    if len(first) == 1:
-        return Picks(index + first, None)
     lanes = torch.arange(len(first), device=first.device)
     lanes = torch.repeat_interleave(lanes, counts, output_size=total)
     before = counts.cumsum(0) - counts
-    return Picks(index - before[lanes] + first[lanes], lanes)
+    return Picks(index - before[lanes] + first[lanes], None if len(first) == 1 else lanes)
 
 
 def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tensor:
@@ -104,31 +139,28 @@ def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tens
 class Tape(Observer):
     """Records what a replay needs: the accepted grid, the picks, and states to restart from.
 
+    Its ``grid`` has N + 1 times: step i goes from entry i to entry i + 1; a lane that rests repeats its time.
+
     Args:
-        times: initial times (L,).
+        times: initial times.
         budget: most states kept; None keeps the one before every accepted step. When full, every other state is
             dropped, so those kept stay evenly spread whatever the number of steps.
         save: the observer, asked before this one, whose picks are recorded.
     """
 
-    def __init__(self, times: Tensor, budget: int | None, save: Save | None) -> None:
-        """Start at times (L,)."""
+    def __init__(self, times: Number, budget: int | None, save: Save | None) -> None:
+        """Start at the given times."""
         self.budget = budget
         self.save = save
         self.length = 0
         self.stride = 1
         self.kept: list[tuple[int, tuple[Tensor, Carry]]] = []
         self.picks: dict[int, Picks] = {}
-        self._grid = times.detach().unsqueeze(0).repeat(16, 1)
+        self.grid: list[Number] = [times]
 
-    @property
-    def grid(self) -> Tensor:
-        """The accepted grid (N + 1, L): step i goes from row i to row i + 1; a lane that rests repeats its time."""
-        return self._grid[: self.length + 1]
-
-    def ask(self, step: Step) -> Tensor:
+    def ask(self, step: Step) -> "Tensor | int":
         """Count the lanes that moved."""
-        return (step.t1 != step.t0).sum()
+        return total(step.t1 != step.t0)
 
     def see(self, step: Step, count: int) -> None:
         """Record the step if any lane moved."""
@@ -139,9 +171,7 @@ class Tape(Observer):
         if self.save is not None and self.save.latest is not None:
             self.picks[self.length] = self.save.latest
         self.length += 1
-        if self.length == len(self._grid):
-            self._grid = torch.cat([self._grid, self._grid])
-        self._grid[self.length] = step.t1.detach()
+        self.grid.append(step.t1)
 
     def _keep(self, index: int, step: Step) -> None:
         if self.budget is not None and len(self.kept) == self.budget:
@@ -163,9 +193,9 @@ class Record(Observer):
         """Start empty."""
         self.steps: list[Step] = []
 
-    def ask(self, step: Step) -> Tensor:
+    def ask(self, step: Step) -> "Tensor | int":
         """Count the lanes that moved."""
-        return (step.t1 != step.t0).sum()
+        return total(step.t1 != step.t0)
 
     def see(self, step: Step, count: int) -> None:
         """Keep the step if any lane moved."""
@@ -184,7 +214,7 @@ class Progress(Observer):
 
     def ask(self, step: Step) -> Tensor:
         """Thousandths done."""
-        done = (step.t1.detach() - self.t0).abs() / torch.where(self.span == 0, 1.0, self.span)
+        done = (spread(step.t1, self.t0).detach() - self.t0).abs() / torch.where(self.span == 0, 1.0, self.span)
         return (1000 * torch.where(self.span == 0, 1.0, done).min()).to(torch.int64)
 
     def see(self, step: Step, count: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from isocline.numbers import spread
 from isocline.state import ADVICE, State, Status
 from isocline.tree import Tree
 
@@ -89,17 +90,19 @@ class Solution:
 
 def failure_message(state: State, t_end: Tensor) -> str | None:
     """Return what went wrong, where, and what to try; None if every lane arrived."""
-    failed = (state.status != Status.SUCCESS).nonzero().flatten().tolist()
-    if not failed:
+    succeeded = state.status == int(Status.SUCCESS)
+    if bool(succeeded.all() if isinstance(succeeded, Tensor) else succeeded):
         return None
+    t, statuses, steps = (spread(x, t_end) for x in (state.t, state.status, state.steps))
+    failed = (statuses != int(Status.SUCCESS)).nonzero().flatten().tolist()
     lines = []
-    for status in sorted(set(state.status[failed].tolist())):
-        lanes = [lane for lane in failed if state.status[lane] == status]
+    for status in sorted(set(statuses[failed].tolist())):
+        lanes = [lane for lane in failed if statuses[lane] == status]
         lane = lanes[0]
-        who = "the solve" if len(state.status) == 1 else f"{len(lanes)} of {len(state.status)} lanes ({_some(lanes)})"
+        who = "the solve" if len(statuses) == 1 else f"{len(lanes)} of {len(statuses)} lanes ({_some(lanes)})"
         lines.append(
-            f"{who} stopped at t={state.t[lane].item():.6g} of {t_end[lane].item():.6g} after "
-            f"{state.steps[lane].item()} steps, {Status(status).name}: {ADVICE[Status(status)]}"
+            f"{who} stopped at t={t[lane].item():.6g} of {t_end[lane].item():.6g} after "
+            f"{steps[lane].item()} steps, {Status(status).name}: {ADVICE[Status(status)]}"
         )
     return "; ".join(lines)
 

@@ -13,6 +13,7 @@ from isocline.dense import Interpolant
 from isocline.gradients import DirectAdjoint, Gradient
 from isocline.gradients.base import Outputs, Problem
 from isocline.layout import Field, Layout, make_layout
+from isocline.numbers import spread
 from isocline.observers import Observer, Progress
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
@@ -93,37 +94,39 @@ def solve(
     _check_options(f, args, batch_dims, max_steps)
     solver = _solver(method)
     layout = make_layout(y0, batch_dims)
-    times, shared = make_times(ts, layout)
+    times = make_times(ts, layout)
     controller = _controller(controller, rtol, atol)
-    controller.check(solver, times[0].detach(), times[-1].detach(), max_steps, layout.dtype)
+    controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
     field = Field(f, args, layout)
     stats = Stats(0, 0, 0, 0)
     listed = _parameters(params)
     chosen = _gradient(gradient)
-    with _progress(progress, times) as observers:
+    with _progress(progress, times.values) as observers:
         problem = Problem(field, layout.pack(y0), times, solver, controller, max_steps, dense, listed, observers, stats)
         outputs = chosen.solve(problem)
-    solution = _unpack(problem, outputs, layout, shared)
-    if throw and (message := failure_message(outputs.state, times[-1])) is not None:
+    solution = _unpack(problem, outputs, layout)
+    if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution
 
 
-def _unpack(problem: Problem, outputs: Outputs, layout: Layout, shared: bool) -> Solution:
+def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
     state, batch = outputs.state, layout.batch_shape
+    status, steps, accepted = (
+        spread(x, problem.times).reshape(batch) for x in (state.status, state.steps, state.accepted)
+    )
     stats = problem.stats
     stats.evaluations = problem.field.evaluations
-    stats.steps, stats.accepted = state.steps.reshape(batch), state.accepted.reshape(batch)
-    stats.rejected = stats.steps - stats.accepted
+    stats.steps, stats.accepted, stats.rejected = steps, accepted, steps - accepted
     ys, times = outputs.ys, problem.times
     if batch and len(times) > 2:
         # A lane with nowhere to go is at all its times already.
         ys = torch.where((times[0] == times[-1]).unsqueeze(1), problem.y0, ys)
-    ts = times[:, 0] if shared else times.reshape(-1, *batch)
+    ts = times[:, 0] if problem.ts.shared else times.reshape(-1, *batch)
     interpolant = None
     if outputs.dense is not None:
-        interpolant = Interpolant(outputs.dense, problem.sign, layout, problem.solver)
-    return Solution(ts, layout.unpack(ys), state.status.reshape(batch), stats, interpolant)
+        interpolant = Interpolant(outputs.dense, problem.ts.sign, layout, problem.solver)
+    return Solution(ts, layout.unpack(ys), status, stats, interpolant)
 
 
 def _check_options(f: object, args: object, batch_dims: object, max_steps: object) -> None:

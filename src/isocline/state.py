@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from isocline.numbers import Number
+
 
 class Status(IntEnum):
     """How a lane stands: one integer a lane, in ``Solution.status``."""
@@ -35,33 +37,35 @@ ADVICE = {
 
 
 class State(NamedTuple):
-    """A solve between two steps. Every tensor has the lane axis first; L lanes of n numbers each."""
+    """A solve between two steps: L lanes of n numbers each, the lane axis first.
 
-    t: Tensor
-    """Time reached, (L,), in the time dtype."""
+    What belongs to a lane (times, sizes, counts) is a tensor (L,), or a Python number where a single lane is stepped
+    eagerly; see ``numbers``.
+    """
+
+    t: Number
+    """Time reached, in the time dtype."""
     y: Tensor
     """State there, (L, n)."""
     carry: tuple[Tensor, ...]
     """What the solver brings from step to step: each (L, ...)."""
-    dt: Tensor
-    """Signed size proposed for the next step, (L,)."""
-    memory: tuple[Tensor, ...]
-    """What the controller remembers: each (L,)."""
-    status: Tensor
-    """A ``Status`` a lane, (L,), int64."""
-    steps: Tensor
-    """Attempted steps, (L,), int64."""
-    accepted: Tensor
-    """Accepted steps, (L,), int64."""
+    dt: Number
+    """Signed size proposed for the next step."""
+    memory: tuple[Number, ...]
+    """What the controller remembers."""
+    status: Number
+    """A ``Status``, int64."""
+    steps: Number
+    """Attempted steps, int64."""
+    accepted: Number
+    """Accepted steps, int64."""
 
 
 class Step(NamedTuple):
     """One step as observers see it: the interval ``[t0, t1]`` of each lane; a lane that did not move has t1 == t0."""
 
-    t0: Tensor
-    """(L,)"""
-    t1: Tensor
-    """(L,)"""
+    t0: Number
+    t1: Number
     y0: Tensor
     """(L, n)"""
     y1: Tensor

@@ -5,9 +5,8 @@ embedded method and interpolant below, so a mistyped digit cannot survive.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction as F
-from functools import cached_property
 
 Number = float | F
 
@@ -43,6 +42,10 @@ class Tableau:
     citation: str
     embedded: tuple[float, ...] | None = None
     embedded_order: int | None = None
+    first_same_as_last: bool = field(init=False, repr=False, compare=False)
+    """Whether the last stage is f at y1, so that the next step can take it over as its first."""
+    error: tuple[float, ...] | None = field(init=False, repr=False, compare=False)
+    """Weights b - embedded of the error estimate."""
 
     def __post_init__(self) -> None:
         """Check that the lengths fit; the order conditions are the tests' business."""
@@ -54,21 +57,15 @@ class Tableau:
             )
         if (self.embedded is None) != (self.embedded_order is None) or len(self.embedded or self.b) != s:
             raise ValueError(f"tableau {self.name!r}: embedded needs {s} weights and embedded_order, or neither")
+        reuses = s > 1 and self.c[-1] == 1.0 and self.a[-1] == self.b[:-1] and self.b[-1] == 0.0
+        error = None if self.embedded is None else tuple(x - y for x, y in zip(self.b, self.embedded, strict=True))
+        object.__setattr__(self, "first_same_as_last", reuses)
+        object.__setattr__(self, "error", error)
 
     @property
     def stages(self) -> int:
         """Number of stages s."""
         return len(self.b)
-
-    @cached_property
-    def first_same_as_last(self) -> bool:
-        """Whether the last stage is f at y1, so that the next step can take it over as its first."""
-        return self.stages > 1 and self.c[-1] == 1.0 and self.a[-1] == self.b[:-1] and self.b[-1] == 0.0
-
-    @cached_property
-    def error(self) -> tuple[float, ...] | None:
-        """Weights b - embedded of the error estimate."""
-        return None if self.embedded is None else tuple(x - y for x, y in zip(self.b, self.embedded, strict=True))
 
 
 def _floats(row: Sequence[Number]) -> tuple[float, ...]:

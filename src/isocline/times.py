@@ -1,17 +1,48 @@
 """The user's save times as (T, L) float64, checked."""
 
 from collections.abc import Sequence
+from math import isfinite
+from operator import ge, le
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from isocline.checks import check_numbers
 from isocline.layout import Layout
+from isocline.numbers import Number
 from isocline.tree import describe
 
 
-def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> tuple[Tensor, bool]:
-    """Return the save times of each lane, (T, L), and whether all lanes were given the same.
+class Times(NamedTuple):
+    """Save times, checked: the first is where a lane starts, the last where it ends."""
+
+    values: Tensor
+    """(T, L)"""
+    shared: bool
+    """Whether all lanes were given the same."""
+    host: list[float] | None
+    """The same as Python floats, if there is one lane."""
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients are asked for."""
+        return self.values.requires_grad and torch.is_grad_enabled()
+
+    def number(self, index: int) -> Number:
+        """Return one of the times as numbers for stepping: a float for one lane, if nothing differentiates it."""
+        return self.values[index] if self.host is None or self.differentiable else self.host[index]
+
+    @property
+    def sign(self) -> Number:
+        """Direction of time in each lane: 1 or -1."""
+        if self.host is not None and not self.differentiable:
+            return -1.0 if self.host[-1] < self.host[0] else 1.0
+        return torch.where(self.values[-1] < self.values[0], -1.0, 1.0).to(self.values.dtype)
+
+
+def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Times:
+    """Check the save times of each lane.
 
     Raises:
         TypeError: not numbers.
@@ -26,11 +57,12 @@ def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> tuple
         hint = "; the time axis comes first: write ts.T" if tuple(times.shape[:-1]) == batch else ""
         expected = f"(T,) or {('T', *batch)}" if batch else "(T,)"
         raise ValueError(f"ts has shape {tuple(times.shape)}, expected {expected}{hint}".replace("'T'", "T"))
-    times = times.to(device=layout.device, dtype=time_dtype(layout.device))
     shared = times.ndim == 1
-    times = times.reshape(len(times), -1)
-    _check_order(times.detach(), shared)
-    return times.expand(-1, layout.lanes), shared
+    rows = times.to(dtype=time_dtype(layout.device)).reshape(len(times), -1)
+    host = rows.detach()[:, 0].tolist() if rows.shape[1] == 1 else None
+    _check_order(rows.detach() if host is None else host, shared)
+    values = rows.to(layout.device).expand(-1, layout.lanes)
+    return Times(values, shared, host if layout.lanes == 1 else None)
 
 
 def time_dtype(device: torch.device) -> torch.dtype:
@@ -69,19 +101,28 @@ def _check_real(times: Tensor) -> None:
         raise TypeError(f"ts must be real numbers, got {times.dtype}")
 
 
-def _check_order(times: Tensor, shared: bool) -> None:
-    """Refuse times that are not finite or turn back, with one host synchronisation when all is well."""
+def _check_order(times: "Tensor | list[float]", shared: bool) -> None:
+    """Refuse times that are not finite or turn back: (T, L), or a list for one lane or shared times.
+
+    One host synchronisation when all is well.
+    """
+    if isinstance(times, list):
+        ordered = all(map(le, times, times[1:])) or all(map(ge, times, times[1:]))
+        if ordered and isfinite(times[0]) and isfinite(times[-1]) and not (shared and times[0] == times[-1]):
+            return
+        times = torch.tensor(times, dtype=torch.float64).unsqueeze(1)
     steps = times.diff(dim=0)
-    good = times.isfinite().all() & ((steps >= 0).all(dim=0) | (steps <= 0).all(dim=0)).all()
+    turns = ~((steps >= 0).all(dim=0) | (steps <= 0).all(dim=0))
+    if not bool(times.isfinite().all() & ~turns.any()):
+        _refuse(times, turns, shared)
     if shared:
-        good = good & (times[-1] != times[0]).all()
-    if bool(good):
-        return
+        raise ValueError(f"ts starts and ends at {times[0, 0].item():.6g}: there is nothing to solve")
+
+
+def _refuse(times: Tensor, turns: Tensor, shared: bool) -> None:
     if not bool(times.isfinite().all()):
         raise ValueError(f"ts must be finite, got {_excerpt(times)}")
-    if shared and bool(times[-1] == times[0]):
-        raise ValueError(f"ts starts and ends at {times[0, 0].item():.6g}: there is nothing to solve")
-    lane = int((~((steps >= 0).all(dim=0) | (steps <= 0).all(dim=0))).nonzero()[0])
+    lane = int(turns.nonzero()[0])
     where = "" if shared else f" (lane {lane})"
     raise ValueError(
         f"ts must increase or decrease throughout, got {_excerpt(times[:, lane])}{where}; sort it, for example with "

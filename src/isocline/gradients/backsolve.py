@@ -11,6 +11,7 @@ from isocline.gradients.base import Gradient, Outputs, Problem, run
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.sweep import Sweep
+from isocline.numbers import spread
 from isocline.solution import Stats
 from isocline.solvers import METHODS, Solver
 from isocline.state import Status
@@ -107,7 +108,7 @@ class _BacksolveAdjoint(Rule):
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         """Solve."""
         outputs = run(problem, captured.f0)
-        self.arrived = outputs.state.status == Status.SUCCESS
+        self.arrived = spread(outputs.state.status, problem.times) == int(Status.SUCCESS)
         return outputs
 
     def backward(

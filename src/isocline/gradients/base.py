@@ -11,10 +11,12 @@ from torch import Tensor
 from isocline.controllers import Controller
 from isocline.layout import Field
 from isocline.loop import integrate, start
-from isocline.observers import Observer, Record, Save
+from isocline.numbers import stack, where
+from isocline.observers import Observer, Reach, Record, Save
 from isocline.solution import Stats
 from isocline.solvers.base import Solver
 from isocline.state import State, Status
+from isocline.times import Times
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,7 @@ class Problem:
     field: Field
     y0: Tensor
     """(L, n)"""
-    times: Tensor
-    """Save times (T, L); the first is where a lane starts, the last where it ends."""
+    ts: Times
     solver: Solver
     controller: Controller
     max_steps: int
@@ -37,9 +38,9 @@ class Problem:
     """The gradient method adds what its backward pass did."""
 
     @property
-    def sign(self) -> Tensor:
-        """Direction of time in each lane, (L,): 1 or -1."""
-        return torch.where(self.times[-1] < self.times[0], -1.0, 1.0).to(self.times.dtype)
+    def times(self) -> Tensor:
+        """Save times (T, L)."""
+        return self.ts.values
 
 
 class Dense(NamedTuple):
@@ -76,24 +77,31 @@ MakeObserver = Callable[[Save | None], Observer]
 def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver] = ()) -> Outputs:
     """Integrate and save. ``more`` are functions that make a further observer, given the ``Save`` or None."""
     times = problem.times
-    state = start(problem.field, problem.solver, problem.controller, times[0], problem.y0, times[-1], f0)
-    save = Save(problem.solver, times[1:-1], problem.sign) if len(times) > 2 else None
+    t0, t1 = problem.ts.number(0), problem.ts.number(-1)
+    state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0)
+    save = Save(problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None
     record = Record() if problem.dense else None
     first = [observer for observer in (save, record) if observer is not None]
     observers = [*first, *(make(save) for make in more), *problem.observers]
-    state = integrate(problem.field, problem.solver, problem.controller, state, times[-1], problem.max_steps, observers)
-    arrived = (state.status == Status.SUCCESS).unsqueeze(1)
-    parts = [problem.y0.unsqueeze(0), torch.where(arrived, state.y, float("nan")).unsqueeze(0)]
+    state = integrate(problem.field, problem.solver, problem.controller, state, t1, problem.max_steps, observers)
+    arrived = where(state.status == int(Status.SUCCESS), state.y, torch.full_like(state.y, float("nan")))
+    parts = [problem.y0.unsqueeze(0), arrived.unsqueeze(0)]
     if save is not None:
         parts.insert(1, save.result(problem.y0.shape[1], problem.y0.dtype))
-    return Outputs(torch.cat(parts), None if record is None else stack(record, problem), state)
+    return Outputs(torch.cat(parts), None if record is None else stack_steps(record, problem), state)
 
 
-def stack(record: Record, problem: Problem) -> Dense:
+def _reach(ts: Times) -> Reach:
+    host = ts.host if isinstance(ts.number(0), float) else None
+    return Reach(ts.values[1:-1] if host is None else host[1:-1], ts.sign)
+
+
+def stack_steps(record: Record, problem: Problem) -> Dense:
     """Stack recorded steps; a solve that made none gets one of length zero, so that y0 can be looked up."""
     steps = record.steps
     if not steps:
         t, y = problem.times[:1], problem.y0.unsqueeze(0)
         return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, len(problem.solver.weights), 1))
-    t0, t1, y0, y1 = (torch.stack(part) for part in list(zip(*steps, strict=True))[:4])
+    t0, t1 = stack([step.t0 for step in steps], problem.times), stack([step.t1 for step in steps], problem.times)
+    y0, y1 = torch.stack([step.y0 for step in steps]), torch.stack([step.y1 for step in steps])
     return Dense(t0, t1, y0, y1, torch.stack([torch.stack(step.stages, dim=1) for step in steps]))

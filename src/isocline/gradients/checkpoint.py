@@ -12,6 +12,7 @@ from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.gradients.treeverse import reverse
 from isocline.loop import park, take
+from isocline.numbers import Number, spread
 from isocline.observers import Save, Tape, interpolate
 from isocline.solution import Stats
 from isocline.solvers.base import Carry
@@ -61,7 +62,7 @@ class _RecursiveCheckpointAdjoint(Rule):
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         def make(save: Save | None) -> Tape:
-            self.tape = Tape(problem.times[0], self.budget, save)
+            self.tape = Tape(problem.ts.number(0), self.budget, save)
             return self.tape
 
         outputs = run(problem, captured.f0, [make])
@@ -125,7 +126,8 @@ class _Backward:
                 pairs.append((rows, picks.select(self.gradients.ys[1:-1])))
             if (dense := self.gradients.dense) is not None:
                 stages = torch.stack(step.stages, dim=1)
-                pairs += zip((t0, t1, y, step.y1, stages), (part[index] for part in dense), strict=True)
+                ends = zip((t0, t1, y, step.y1, stages), (part[index] for part in dense), strict=True)
+                pairs += [(out, bar) for out, bar in ends if isinstance(out, Tensor)]
         bars = self._pull(pairs, (y, *carry))
         self.y_bar = torch.zeros_like(y) if bars[0] is None else bars[0]
         self.carry_bar = tuple(bars[1:])
@@ -138,18 +140,19 @@ class _Backward:
             f = self.captured.field
             with torch.enable_grad():
                 moved = self.grid[-1] != self.grid[0]
-                t0, _, start, _ = park(moved, self.times[0], self.times[0], y, ())
+                t0 = self.times[0] if self.times.requires_grad else self.grid[0]
+                t0, _, start, _ = park(moved, t0, t0, y, ())
                 carry = problem.solver.init(f, t0, start, lambda: f(t0, start))
             (bar,) = self._pull(list(zip(carry, self.carry_bar, strict=True)), (y,))
             self.y_bar = self.y_bar if bar is None else self.y_bar + bar
         self.y_bar = self.y_bar + self.gradients.ys[0]
 
-    def _ends(self, index: int) -> tuple[Tensor, Tensor]:
+    def _ends(self, index: int) -> tuple[Number, Number]:
         """Ends of a step; where it starts or ends the solve they depend on the user's times."""
         t0, t1 = self.grid[index], self.grid[index + 1]
         if not self.times.requires_grad:
             return t0, t1
-        first, last = self.times[0], self.times[-1]
+        t0, t1, first, last = spread(t0, self.times), spread(t1, self.times), self.times[0], self.times[-1]
         return torch.where(t0 == first.detach(), first, t0), torch.where(t1 == last.detach(), last, t1)
 
     def _pull(self, pairs: Sequence[tuple[Tensor, Tensor | None]], states: Sequence[Tensor]) -> list[Tensor | None]:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from isocline.numbers import Number
 from isocline.state import Step
 
-Field = Callable[[Tensor, Tensor], Tensor]
-"""A vector field over lanes: ``f(t (L,), y (L, n)) -> dy (L, n)``."""
+Field = Callable[[Number, Tensor], Tensor]
+"""A vector field over lanes: ``f(t, y (L, n)) -> dy (L, n)``."""
 
 Carry = tuple[Tensor, ...]
 
@@ -55,12 +56,12 @@ class Solver(ABC):
         """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step."""
 
     @abstractmethod
-    def init(self, f: Field, t0: Tensor, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
+    def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Return the carry for the first step from (t0, y0); ``f0()`` is f there, evaluated at most once a solve."""
 
     @abstractmethod
-    def step(self, f: Field, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry) -> Attempt:
-        """Try the step from t0 to t1 (each (L,); equal in lanes that rest, which must then give y1 = y0 finitely)."""
+    def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
+        """Try the step from t0 to t1 (equal in lanes that rest, which must then give y1 = y0 finitely)."""
 
     @abstractmethod
     def interpolate(self, step: Step, t: Tensor) -> Tensor:

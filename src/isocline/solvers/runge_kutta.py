@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from isocline.numbers import Number, column, where
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.state import Step
 from isocline.tableaus import Tableau
@@ -62,64 +63,68 @@ class RungeKutta(Solver):
         """The table's b."""
         return self.tableau.b
 
-    def init(self, f: Field, t0: Tensor, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
+    def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()
 
-    def step(self, f: Field, t0: Tensor, t1: Tensor, y0: Tensor, carry: Carry) -> Attempt:
+    def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
         tableau = self.tableau
-        h = (t1 - t0).to(y0.dtype).unsqueeze(1)
-        # lerp, because it is exact at c = 1: f is never asked beyond the step's end.
-        times = torch.lerp(t0, t1, self._nodes(t0)).to(y0.dtype).unbind()
-        stages = [*carry] or [f(times[0], y0)]
-        for row, t in zip(tableau.a[1:], times[1:], strict=True):
-            y1 = _advance(y0, h, row, stages)
-            stages.append(f(t, y1))
-        if not tableau.first_same_as_last:
-            y1 = _advance(y0, h, tableau.b, stages)
-        error = None if tableau.error is None else h * _combine(tableau.error, stages)
-        return Attempt(y1, error, tuple(stages), (stages[-1],) if tableau.first_same_as_last else ())
-
-    def _nodes(self, like: Tensor) -> Tensor:
-        """The nodes c as a column (s, 1), made once for each device and dtype."""
-        key = (like.device, like.dtype)
-        if key not in self._columns:
-            self._columns[key] = torch.tensor(self.tableau.c, dtype=like.dtype, device=like.device).unsqueeze(1)
-        return self._columns[key]
-
-    @cached_property
-    def _columns(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
-        return {}
+        h = t1 - t0
+        stages = [*carry] or [f(t0, y0)]
+        reuses = tableau.first_same_as_last
+        for c, row in list(zip(tableau.c, tableau.a, strict=True))[1 : -1 if reuses else None]:
+            # Never beyond the step's end, not by rounding either.
+            stages.append(f(t1 if c == 1.0 else t0 + c * h, _weighted(h, row, stages, y0)))
+        # Summed first, so that adding to y0 rounds once a step.
+        y1 = y0 + _weighted(h, tableau.b, stages)
+        if reuses:
+            stages.append(f(t1, y1))
+        error = None if tableau.error is None else _weighted(h, tableau.error, stages)
+        return Attempt(y1, error, tuple(stages), (stages[-1],) if reuses else ())
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
         h = step.t1 - step.t0
-        theta = torch.where(h == 0, 0.0, (t - step.t0) / torch.where(h == 0, 1.0, h))
+        theta = (t - step.t0) / where(h == 0, 1.0, h)
+        dense = _matrix(self.tableau.dense, theta.dtype, theta.device)
+        weights = (column(h, theta) * (_powers(theta, len(dense)) @ dense)).to(step.y0.dtype)
+        if len(step.y0) == 1:
+            return torch.addmm(step.y0, weights, torch.cat(step.stages))
         y = step.y0
-        for row, k in zip(self.tableau.dense, step.stages, strict=True):
-            weight = (h * _polynomial(row, theta)).to(y.dtype)
-            y = torch.addcmul(y, weight.unsqueeze(1), k)
+        for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
+            y = torch.addcmul(y, weight, k)
         return y
 
 
-def _advance(y0: Tensor, h: Tensor, weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
-    return torch.addcmul(y0, h, _combine(weights, stages))
-
-
-def _combine(weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
-    """Weighted sum of the stages, with no operation for a zero weight."""
+def _weighted(h: Number, weights: Sequence[float], stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
+    """Return ``h sum_i weights_i k_i``, and y0 if given, with no operation for a zero weight."""
     terms = [(weight, k) for weight, k in zip(weights, stages, strict=False) if weight != 0.0]
+    if not isinstance(h, Tensor):
+        total = y0
+        for weight, k in terms:
+            total = k * (h * weight) if total is None else torch.add(total, k, alpha=h * weight)
+        assert total is not None
+        return total
     (weight, k), *rest = terms
     total = k * weight
     for weight, k in rest:
         total = torch.add(total, k, alpha=weight)
-    return total
+    h = column(h, total)
+    return total * h if y0 is None else torch.addcmul(y0, h, total)
 
 
-def _polynomial(coefficients: Sequence[float], theta: Tensor) -> Tensor:
-    """Horner's rule for coefficients of theta, theta^2, ... (no constant term)."""
-    value = torch.full_like(theta, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        value = value * theta + coefficient
-    return value * theta
+def _powers(theta: Tensor, count: int) -> Tensor:
+    """Return theta, theta^2, ... as (M, count)."""
+    powers = [theta]
+    while len(powers) < count:
+        powers.append(powers[-1] * theta)
+    return torch.stack(powers, dim=1)
+
+
+@lru_cache
+def _matrix(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return coefficients (s rows of up to d powers) as (d, s), made once for each dtype and device."""
+    degree = max(map(len, rows))
+    padded = [[*row, *[0.0] * (degree - len(row))] for row in rows]
+    return torch.tensor(padded, dtype=dtype, device=device).T.contiguous()
