@@ -6,7 +6,6 @@ import numpy as np
 
 from benchmarks.peers.case import Case, canonical, map_state, pack, to_numpy, unpack
 from benchmarks.peers.contender import Answer, Contender, Counts, Job
-from benchmarks.peers.fields import Conv
 
 MOST_SAMPLES = 300
 """One by one, more samples than this take too long."""
@@ -50,7 +49,7 @@ def build(case: Case, device: str) -> Job:
 
 def suits(case: Case) -> bool:
     few = not case.per_sample or case.batch <= MOST_SAMPLES
-    return few and not case.overhead and not isinstance(case.field, Conv)
+    return few and not case.overhead
 
 
 CONTENDERS = [Contender("scipy", "scipy", build, suits=suits)]
