@@ -30,38 +30,38 @@ class Work:
         self.weights = {name: to_jax(weight) for name, weight in case.field.state_dict().items()}
         self.args = tuple(to_jax(arg) for arg in case.args)
         self.ts = to_jax(case.ts)
-        self.jitted = jax.jit(partial(self.outputs, case.field.array))
+        self.field = partial(case.field.array, jnp) if case.gradient else case.field.jax_forward
+        self.jitted = jax.jit(partial(self.outputs, self.field))
 
     def call(self) -> Any:
         return self.jax.block_until_ready(self.jitted(self.y0, self.weights))
 
-    def outputs(self, array: Any, y0: Any, weights: Any) -> Any:
+    def outputs(self, field: Any, y0: Any, weights: Any) -> Any:
         """Return saved states, counts, and the gradient: what is compiled."""
         if not self.case.gradient:
-            return *self.solve(array, y0, weights), None
+            return *self.solve(field, y0, weights), None
 
         def loss(y0: Any, weights: Any) -> Any:
-            saved, counts = self.solve(array, y0, weights)
+            saved, counts = self.solve(field, y0, weights)
             return sum((leaf[-1] ** 2).sum() for leaf in leaves(saved)), (saved, counts)
 
         gradient, (saved, counts) = self.jax.grad(loss, argnums=(0, 1), has_aux=True)(y0, weights)
         return saved, counts, gradient
 
-    def solve(self, array: Any, y0: Any, weights: Any) -> tuple[Any, Any]:
+    def solve(self, field: Any, y0: Any, weights: Any) -> tuple[Any, Any]:
         """Return saved states, time axis first, and attempted steps."""
         if not self.case.per_sample:
-            return self.solve_one(array, y0, self.args, weights)
-        solve = self.jax.vmap(lambda y0, args: self.solve_one(array, y0, args, weights))
+            return self.solve_one(field, y0, self.args, weights)
+        solve = self.jax.vmap(lambda y0, args: self.solve_one(field, y0, args, weights))
         saved, steps = solve(y0, self.args)
         return map_state(lambda leaf: leaf.swapaxes(0, 1), saved), steps
 
-    def solve_one(self, array: Any, y0: Any, args: Any, weights: Any) -> tuple[Any, Any]:
+    def solve_one(self, field: Any, y0: Any, args: Any, weights: Any) -> tuple[Any, Any]:
         import diffrax
-        import jax.numpy as jnp
 
         case = self.case
         # Tensors that are differentiated go through its args: its backsolve knows no closed-over ones.
-        term = diffrax.ODETerm(lambda t, y, weights: array(jnp, weights, t, y, *args))
+        term = diffrax.ODETerm(lambda t, y, weights: field(weights, t, y, *args))
         solution = diffrax.diffeqsolve(
             term,
             diffrax.Dopri5(),
@@ -91,7 +91,7 @@ class Work:
 
         def counted(*inputs: Any) -> Any:
             self.jax.debug.callback(lambda: calls.append(None))
-            return self.case.field.array(*inputs)
+            return self.field(*inputs)
 
         def run(work: Any) -> Any:
             calls.clear()

@@ -16,6 +16,13 @@ class Field(nn.Module):
     def array(xp: ModuleType, weights: Weights, t: Any, y: Any, *args: Any) -> Any:
         raise NotImplementedError
 
+    @classmethod
+    def jax_forward(cls, weights: Weights, t: Any, y: Any, *args: Any) -> Any:
+        """Return the same in the way that JAX does quickest if there is no gradient to take."""
+        import jax.numpy as jnp
+
+        return cls.array(jnp, weights, t, y, *args)
+
 
 def dense(weights: Weights, layer: str, x: Any) -> Any:
     return x @ weights[f"{layer}.weight"].T + weights[f"{layer}.bias"]
@@ -56,8 +63,7 @@ class Conv(Field):
 
     @staticmethod
     def array(xp: ModuleType, weights: Weights, t: Any, y: Any, *args: Any) -> Any:
-        # Nine matrix products instead of JAX's own convolution, whose gradient in a loop takes nine times as long on a
-        # CPU; channels last, for that reason, too.
+        # Nine matrix products instead of JAX's own convolution, whose gradient in a loop takes six times as long on a CPU.
         def conv(layer: str, x: Any) -> Any:
             height, width = x.shape[1:3]
             padded = xp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -67,6 +73,18 @@ class Conv(Field):
             return out + weights[f"{layer}.bias"]
 
         return conv("second", xp.tanh(conv("first", y.transpose(0, 2, 3, 1)))).transpose(0, 3, 1, 2)
+
+    @classmethod
+    def jax_forward(cls, weights: Weights, t: Any, y: Any, *args: Any) -> Any:
+        from jax import lax, numpy
+
+        # Channels last: the other way round, a convolution in a loop takes thirty times as long on a CPU.
+        def conv(layer: str, x: Any) -> Any:
+            kernel = weights[f"{layer}.weight"].transpose(2, 3, 1, 0)
+            out = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return out + weights[f"{layer}.bias"]
+
+        return conv("second", numpy.tanh(conv("first", y.transpose(0, 2, 3, 1)))).transpose(0, 3, 1, 2)
 
 
 class Flow(Field):
