@@ -1,7 +1,8 @@
 """A case: one initial value problem that every contender is given, with the same numbers."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ class Case:
     @property
     def batch(self) -> int:
         return len(leaves(self.y0)[0])
+
+    def double(self) -> "Case":
+        """Return the same case in float64, with the same values."""
+        return replace(
+            self,
+            field=copy.deepcopy(self.field).double(),
+            y0=map_state(Tensor.double, self.y0),
+            ts=self.ts.double(),
+            args=tuple(arg.double() for arg in self.args),
+        )
 
     @property
     def saved(self) -> int:
