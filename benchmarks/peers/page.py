@@ -139,6 +139,6 @@ def runs_section(results: Results) -> str:
     lines = ["### Runs\n"]
     for number, run in results["runs"].items():
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-        where = f"{run['machine']}, {run['cores']} cores, {run['threads']} threads"
+        where = f"{run['machine']}, {run['cores']} cores, threads: {run['threads']}"
         lines.append(f"{number}. `{run['command']}`, {run['date']}, {where}; {versions}.")
     return "\n".join(lines) + "\n"

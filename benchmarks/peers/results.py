@@ -8,6 +8,7 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.peers.case import Case
+from benchmarks.peers.cases import NAMES
+from benchmarks.peers.contenders import CONTENDERS
 from benchmarks.peers.measure import Record, Settings
 
 Results = dict[str, Any]
@@ -90,7 +93,14 @@ def merge(
         # What failed says nothing about errors and counts.
         known = record or {key: value for key, value in before.items() if key not in ("together", "alone")}
         entry["contenders"][name] = {**known, **kept, mode: timing}
+    entry["contenders"] = in_order(entry["contenders"], [contender.name for contender in CONTENDERS])
+    results["cases"] = in_order(results["cases"], NAMES)
     drop_unused_runs(results)
+
+
+def in_order(entries: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return entries in the order of a full run, whatever the order of partial ones; others at the end."""
+    return dict(sorted(entries.items(), key=lambda item: names.index(item[0]) if item[0] in names else len(names)))
 
 
 def drop_unused_runs(results: Results) -> None:

@@ -59,7 +59,7 @@ def test_times_ratios_and_counts() -> None:
     assert "A problem. rtol 1e-05, atol 1e-06. Right is an error up to 0.001." in page
     assert "SciPy's DOP853 differs from the reference by 2e-09." in page
     assert (
-        "1. `python -m benchmarks.peers`, 2026-01-02 03:04 UTC, a processor, 2 cores, 1 threads; python 3.11.7" in page
+        "1. `python -m benchmarks.peers`, 2026-01-02 03:04 UTC, a processor, 2 cores, threads: 1; python 3.11.7" in page
     )
 
 

@@ -52,6 +52,16 @@ def test_a_failure_keeps_what_is_known(results: Results) -> None:
     assert found["alone"] == {"status": "failed", "run": "2"}
 
 
+def test_the_order_is_that_of_a_full_run(results: Results) -> None:
+    number = begin_run(results, Settings(), "second")
+    records = {name: record(1.0) for name in ("scipy", "isocline:eager")}
+    for name in ("lorenz-1", "mlp-1x2x50"):
+        merge(results, make_case(name), None, "together", number, dict(records))
+        records = {name: record(1.0) for name in records}
+    assert list(results["cases"]) == ["mlp-1x2x50", "lorenz-1", "mlp-3x2x8", "vdp-4"]
+    assert list(results["cases"]["lorenz-1"]["contenders"]) == ["isocline:eager", "scipy"]
+
+
 def test_runs_that_nothing_is_left_of_are_dropped(results: Results) -> None:
     number = begin_run(results, Settings(), "second")
     for name in ("mlp-3x2x8", "vdp-4"):
