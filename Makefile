@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One numerical thread a worker: the suite runs in parallel.
 WORKERS ?= auto
 
-.PHONY: demo test lint types tests clean
+.PHONY: demo test lint types tests benchmarks clean
 
 demo: $(VENV)/demo.ready
 	$(BIN)/isocline demo
@@ -22,6 +22,13 @@ types: $(VENV)/test.ready
 tests: $(VENV)/test.ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
+# Some hours. Every library in turns, then each in a process of its own. torchode comes without the torchtyping that it
+# requires: with current torch that cannot be imported, and as a plugin of pytest it would stop every test.
+benchmarks: $(VENV)/benchmarks.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchode
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.peers --alone
+
 clean:
 	rm -rf $(VENV)
 
@@ -33,3 +40,4 @@ $(VENV)/%.ready: pyproject.toml constraints.txt
 
 $(VENV)/demo.ready: EXTRA = experiments
 $(VENV)/test.ready: EXTRA = dev
+$(VENV)/benchmarks.ready: EXTRA = benchmarks

@@ -1,0 +1,1 @@
+"""What isocline costs: each measurement is one command."""

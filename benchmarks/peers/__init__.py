@@ -1,0 +1,1 @@
+"""isocline beside torchdiffeq, torchode, diffrax and SciPy: `python -m benchmarks.peers`."""
