@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from isocline.checks import check_numbers
-from isocline.numbers import Number, clip, column, isfinite, read, sign, where
+from isocline.numbers import Number, clip, column, isfinite, read, sign, time_dtype, where
 from isocline.solvers.base import Attempt, Field, Solver
 
 Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
@@ -21,6 +23,29 @@ Memory = tuple[Number, ...]
 
 class Controller(ABC):
     """Chooses step sizes. Final subclasses are frozen dataclasses; what they remember is in the state's memory."""
+
+    @property
+    @abstractmethod
+    def tunable(self) -> tuple[str, ...]:
+        """Names of the settings that a compiled program takes as tensors, so that it is not compiled for each value."""
+
+    def compilable(self, device: torch.device) -> Self:
+        """Return a copy with tensors for the tunable settings."""
+        changed = copy(self)
+        for name in self.tunable:
+            object.__setattr__(changed, name, _constant(getattr(self, name), device))
+        return changed
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What is compiled in: all settings but the tunable ones."""
+        fixed = ((name, value) for name, value in vars(self).items() if name not in self.tunable)
+        return (type(self), *fixed)
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """How often ``init`` evaluates f, besides f(t0, y0)."""
 
     @abstractmethod
     def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
@@ -43,6 +68,11 @@ class Controller(ABC):
         """Judge an attempt of size h by what ``measure`` said: accept, size of the next step, memory."""
 
 
+@lru_cache(maxsize=256)
+def _constant(value: float, device: torch.device) -> Tensor:
+    return torch.tensor(value, dtype=time_dtype(device), device=device)
+
+
 @dataclass(frozen=True)
 class FixedStep(Controller):
     """Steps of one size; the last is shortened to end exactly at the end time.
@@ -58,6 +88,16 @@ class FixedStep(Controller):
     """
 
     dt: float
+
+    @property
+    def tunable(self) -> tuple[str, ...]:
+        """The step size."""
+        return ("dt",)
+
+    @property
+    def evaluations(self) -> int:
+        """None."""
+        return 0
 
     def __post_init__(self) -> None:
         """Check dt."""
@@ -138,6 +178,16 @@ class PID(Controller):
     dt_max: float = float("inf")
     norm: Norm = "rms"
 
+    @property
+    def tunable(self) -> tuple[str, ...]:
+        """The tolerances."""
+        return ("rtol", "atol")
+
+    @property
+    def evaluations(self) -> int:
+        """One to choose the first step."""
+        return 0 if self.dt0 else 1
+
     def __post_init__(self) -> None:
         """Check the settings."""
         check_numbers("rtol and atol must be numbers", self.rtol, self.atol)
@@ -210,7 +260,8 @@ class PID(Controller):
     def _scale(self, size: Tensor) -> Tensor:
         scale = self.atol + self.rtol * size
         # With atol = 0 a number that is zero and stays so has no error: 0 / tiny, not 0 / 0.
-        return scale if self.atol else scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        never_zero = not isinstance(self.atol, Tensor) and self.atol > 0
+        return scale if never_zero else scale.clamp(min=torch.finfo(scale.dtype).tiny)
 
     def _norm(self, scaled: Tensor) -> Tensor:
         if callable(self.norm):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isocline.gradients.base import Dense
 from isocline.layout import Layout
 from isocline.numbers import Number
+from isocline.problem import Dense
 from isocline.solvers.base import Solver
 from isocline.state import Step
 from isocline.tree import Tree

@@ -4,7 +4,7 @@ Inside the library a state is one tensor ``(L, n)``: L lanes, each with its own 
 joint solve is one lane that holds the whole batch; with ``batch_dims=b`` each index of the first b dimensions is one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -38,6 +38,11 @@ class Layout:
         return prod(self.batch_shape)
 
     @property
+    def structure(self) -> str:
+        """The user's structure as something to compare."""
+        return repr(self.like)
+
+    @property
     def single(self) -> bool:
         """Whether the state is one bare tensor."""
         return self.like is None
@@ -55,10 +60,17 @@ class Layout:
         lead = y.shape[:-2]
         if self.single:
             return y.reshape(lead + self.shapes[0])
-        parts = iter(
-            part.reshape(lead + shape) for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
-        )
-        return map_leaves(lambda _: next(parts), self.like)
+        parts = zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
+        return self.build(part.reshape(lead + shape) for part, shape in parts)
+
+    def leaves(self, y: Tensor) -> list[Tensor]:
+        """Return lanes (L, n) as the user's tensors, one by one."""
+        return [part.reshape(shape) for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)]
+
+    def build(self, parts: Iterable[Any]) -> Tree:
+        """Return parts, one for each tensor, in the user's structure."""
+        rest = iter(parts)
+        return map_leaves(lambda _: next(rest), self.like)
 
     def view_time(self, t: Number) -> Tensor:
         """Return times of lanes as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""

@@ -16,6 +16,11 @@ Number = Any
 """A tensor (L,), or a Python number for a single lane."""
 
 
+def time_dtype(device: torch.device) -> torch.dtype:
+    """float64, whatever the state's dtype is, except on devices that have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def spread(x: Number, like: Tensor) -> Tensor:
     """Return numbers as a tensor (L,) on the device of ``like``; times in its dtype, counts and statuses int64."""
     if isinstance(x, Tensor):

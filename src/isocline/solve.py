@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from isocline.checks import check_whole
+from isocline.compiled import try_to_trace
 from isocline.controllers import PID, Controller
 from isocline.dense import Interpolant
 from isocline.gradients import DirectAdjoint, Gradient
-from isocline.gradients.base import Outputs, Problem
 from isocline.layout import Field, Layout, make_layout
 from isocline.numbers import spread
 from isocline.observers import Observer, Progress
+from isocline.problem import Outputs, Problem
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
 from isocline.tableaus import Tableau
@@ -42,6 +43,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     dense: bool = False,
     max_steps: int = MAX_STEPS,
+    compile: bool = False,
     progress: bool = False,
     throw: bool = True,
 ) -> Solution:
@@ -69,6 +71,10 @@ def solve(
             (saves an evaluation of f). ``DirectAdjoint`` has no need of them.
         dense: make the solution callable at any time, with memory for all steps.
         max_steps: most attempted steps; then the status is MAX_STEPS.
+        compile: run the stepping loops, forwards and backwards, as compiled programs: several times faster when f is
+            cheap, after some seconds of compiling once for each kind of f and of solve. f must be one graph for torch's
+            compiler; if it is not, a warning says which line is to blame and the solve runs eagerly. Python side effects
+            of f (counters, prints) happen once a solve. First derivatives only.
         progress: show a progress bar (needs tqdm).
         throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
 
@@ -101,8 +107,10 @@ def solve(
     stats = Stats(0, 0, 0, 0)
     listed = _parameters(params)
     chosen = _gradient(gradient)
+    start = layout.pack(y0)
+    traced = try_to_trace(field, times.values[0], start) if compile else None
     with _progress(progress, times.values) as observers:
-        problem = Problem(field, layout.pack(y0), times, solver, controller, max_steps, dense, listed, observers, stats)
+        problem = Problem(field, start, times, solver, controller, max_steps, dense, listed, observers, traced, stats)
         outputs = chosen.solve(problem)
     solution = _unpack(problem, outputs, layout)
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isocline.checks import check_numbers
 from isocline.layout import Layout
-from isocline.numbers import Number
+from isocline.numbers import Number, time_dtype
 from isocline.tree import describe
 
 
@@ -63,11 +63,6 @@ def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Times
     _check_order(rows.detach() if host is None else host, shared)
     values = rows.to(layout.device).expand(-1, layout.lanes)
     return Times(values, shared, host if layout.lanes == 1 else None)
-
-
-def time_dtype(device: torch.device) -> torch.dtype:
-    """float64, whatever the state's dtype is, except on devices that have none."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _as_tensor(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tensor:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from isocline.checks import check_whole
 from isocline.controllers import PID, Controller
-from isocline.gradients.base import Gradient, Outputs, Problem, run
+from isocline.gradients.base import Gradient, run
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.sweep import Sweep
 from isocline.numbers import spread
+from isocline.problem import Outputs, Problem
 from isocline.solution import Stats
 from isocline.solvers import METHODS, Solver
 from isocline.state import Status

@@ -1,66 +1,18 @@
-"""The problem as a gradient method gets it, and what it must give back."""
+"""The interface of gradient methods, and the plain solve that they share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from isocline.controllers import Controller
-from isocline.layout import Field
+from isocline.compiled import Run
 from isocline.loop import integrate, start
 from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
-from isocline.solution import Stats
-from isocline.solvers.base import Solver
-from isocline.state import State, Status
+from isocline.problem import Dense, Outputs, Problem
+from isocline.state import Status
 from isocline.times import Times
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An initial value problem over L lanes, checked and packed."""
-
-    field: Field
-    y0: Tensor
-    """(L, n)"""
-    ts: Times
-    solver: Solver
-    controller: Controller
-    max_steps: int
-    dense: bool
-    params: tuple[Tensor, ...] | None
-    """Tensors to differentiate besides y0, times and args; None finds those that the field uses."""
-    observers: tuple[Observer, ...]
-    stats: Stats
-    """The gradient method adds what its backward pass did."""
-
-    @property
-    def times(self) -> Tensor:
-        """Save times (T, L)."""
-        return self.ts.values
-
-
-class Dense(NamedTuple):
-    """All accepted steps, N of them, stacked: times (N, L), states (N, L, n), stages (N, L, s, n)."""
-
-    t0: Tensor
-    t1: Tensor
-    y0: Tensor
-    y1: Tensor
-    stages: Tensor
-
-
-class Outputs(NamedTuple):
-    """What a solve gives: with autograd history, if gradients were asked for."""
-
-    ys: Tensor
-    """(T, L, n); nan where a lane did not get."""
-    dense: Dense | None
-    state: State
-    """The final state, for statuses and counts."""
 
 
 class Gradient(ABC):
@@ -77,6 +29,9 @@ MakeObserver = Callable[[Save | None], Observer]
 def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver] = ()) -> Outputs:
     """Integrate and save. ``more`` are functions that make a further observer, given the ``Save`` or None."""
     times = problem.times
+    if problem.traced is not None:
+        compiled = Run(problem, problem.traced)
+        return compiled.outputs(compiled.chunks(recorded=False))
     t0, t1 = problem.ts.number(0), problem.ts.number(-1)
     state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0)
     save = Save(problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from isocline.layout import Field
-from isocline.tree import describe, leaves, map_leaves
+from isocline.compiled import Traced
+from isocline.layout import Field, Layout
+from isocline.tree import Tree, align, describe, leaves, map_leaves
 
 Edge = tuple[Node, int]
 
@@ -75,6 +76,21 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     probe.evaluations = 0
     inner = [*stand_ins.values(), *(swaps.get(id(x), x) for x in used)]
     return Captured(probe, (*given.values(), *used), tuple(inner), f0, params is None)
+
+
+def of_graph(traced: Traced, layout: Layout) -> Captured:
+    """Return what a traced field depends on: all its inputs are known."""
+    outer = [traced.inputs[i] for i in traced.differentiable]
+    inner = [_stand_in(x) for x in outer]
+    swaps = dict(zip(traced.differentiable, inner, strict=True))
+    inputs = [swaps.get(i, x) for i, x in enumerate(traced.inputs)]
+
+    def function(t: Tensor, y: Tree) -> Tree:
+        return layout.build(traced.evaluate(t, align(layout.like, y), inputs))
+
+    return Captured(
+        Field(function, (), layout), tuple(outer), tuple(inner), layout.pack(layout.build(traced.f0)), False
+    )
 
 
 def _evaluate(

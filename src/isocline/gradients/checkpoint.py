@@ -1,19 +1,21 @@
 """The exact gradient of the discrete solution, from few stored states."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from isocline.checks import check_whole
-from isocline.gradients.base import Gradient, Outputs, Problem, run
+from isocline.gradients.base import Gradient, run
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
+from isocline.gradients.recorded import Recorded
 from isocline.gradients.treeverse import reverse
 from isocline.loop import park, take
 from isocline.numbers import Number, spread
 from isocline.observers import Save, Tape, interpolate
+from isocline.problem import Outputs, Problem
 from isocline.solution import Stats
 from isocline.solvers.base import Carry
 
@@ -52,7 +54,9 @@ class RecursiveCheckpointAdjoint(Gradient):
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, recording a tape."""
-        return attach(problem, _RecursiveCheckpointAdjoint(self.checkpoints))
+        if problem.traced is not None and self.checkpoints is None:
+            return attach(problem, Recorded(problem.traced))
+        return attach(replace(problem, traced=None), _RecursiveCheckpointAdjoint(self.checkpoints))
 
 
 class _RecursiveCheckpointAdjoint(Rule):

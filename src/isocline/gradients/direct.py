@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from isocline.gradients.base import Gradient, Outputs, Problem, run
+from isocline.gradients.base import Gradient, run
+from isocline.gradients.node import attach
+from isocline.gradients.recorded import Recorded
+from isocline.problem import Outputs, Problem
 
 
 @dataclass(frozen=True)
@@ -23,5 +26,5 @@ class DirectAdjoint(Gradient):
     """
 
     def solve(self, problem: Problem) -> Outputs:
-        """Run the loop with autograd watching."""
-        return run(problem)
+        """Run the loop with autograd watching, or, compiled, record the steps and differentiate each backwards."""
+        return run(problem) if problem.traced is None else attach(problem, Recorded(problem.traced))

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from isocline.gradients.base import Dense, Outputs, Problem, run
-from isocline.gradients.captured import Captured, capture
+from isocline.gradients.base import run
+from isocline.gradients.captured import Captured, capture, of_graph
+from isocline.problem import Dense, Outputs, Problem
 
 
 class Cotangents(NamedTuple):
@@ -53,7 +54,10 @@ def attach(problem: Problem, rule: Rule) -> Outputs:
     """Solve by the rule, in one autograd node; without one where nothing requires grad."""
     if not torch.is_grad_enabled():
         return run(problem)
-    captured = capture(problem.field, problem.times[0], problem.y0, problem.params)
+    if problem.traced is None:
+        captured = capture(problem.field, problem.times[0], problem.y0, problem.params)
+    else:
+        captured = of_graph(problem.traced, problem.field.layout)
     if not any(x.requires_grad for x in (problem.times, problem.y0, *captured.outer)):
         return run(problem, captured.f0)
     call = _Call(problem, captured, rule)

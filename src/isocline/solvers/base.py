@@ -55,6 +55,11 @@ class Solver(ABC):
     def weights(self) -> tuple[float, ...]:
         """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step."""
 
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """Evaluations of f that a step costs."""
+
     @abstractmethod
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Return the carry for the first step from (t0, y0); ``f0()`` is f there, evaluated at most once a solve."""

@@ -63,6 +63,11 @@ class RungeKutta(Solver):
         """The table's b."""
         return self.tableau.b
 
+    @property
+    def evaluations(self) -> int:
+        """The stages, without one that is carried over."""
+        return self.tableau.stages - self.tableau.first_same_as_last
+
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()

@@ -1,0 +1,177 @@
+"""The loops that are compiled: pure functions of tensors.
+
+Outside the compiler they run as they stand, which is how they are tested and what happens when compiling fails.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from isocline.controllers import Controller
+from isocline.loop import RUNNING, advance, start, take
+from isocline.observers import Picks
+from isocline.solvers.base import Field, Solver
+from isocline.state import State, Step
+
+Pull = Callable[..., tuple[Tensor, ...]]
+
+
+class Record(NamedTuple):
+    """Accepted steps: row k of a lane is its k-th. Rows beyond a lane's last have t1 == t0 and no meaning."""
+
+    t0: Tensor
+    """(N, L)"""
+    t1: Tensor
+    """(N, L)"""
+    y0: Tensor
+    """(N, L, n)"""
+    carry: tuple[Tensor, ...]
+    """Each (N, L, ...)."""
+    stages: tuple[Tensor, ...]
+    """Each (N, L, n); none if nothing is to be interpolated."""
+
+    def first(self, rows: int) -> "Record":
+        """Return the first rows."""
+        return self.of([part[:rows] for part in self.parts])
+
+    def of(self, parts: Sequence[Tensor]) -> "Record":
+        """Return a record with these parts."""
+        t0, t1, y0, *rest = parts
+        return Record(t0, t1, y0, tuple(rest[: len(self.carry)]), tuple(rest[len(self.carry) :]))
+
+    def steps(self, rows: "int | Tensor", picks: Picks) -> Step:
+        """Return one row as a step, or with several lanes one step for each pair of a row and a lane."""
+        place = rows if picks.lanes is None else (rows, picks.lanes)
+        t0, t1, y0 = self.t0[place], self.t1[place], self.y0[place]
+        return Step(t0, t1, y0, y0, tuple(k[place] for k in self.stages), ())
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All tensors of a row, in order."""
+        return [self.t0, self.t1, self.y0, *self.carry, *self.stages]
+
+
+def loop(going: Callable[..., Tensor], body: Callable[..., Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``while going(*values): values = body(*values)``."""
+    if torch.compiler.is_compiling():
+        result: tuple[Any, ...] = torch.while_loop(going, body, values)  # type: ignore[attr-defined]
+        return result
+    while bool(going(*values)):
+        values = body(*values)
+    return values
+
+
+def begin(f: Field, solver: Solver, controller: Controller, t0: Tensor, t1: Tensor, y0: Tensor, f0: Tensor) -> State:
+    """Start a solve; every tensor of the state is its own, as the loop demands."""
+    state = start(f, solver, controller, t0, y0, t1, f0)
+    return State(*(tuple(map(torch.clone, x)) if isinstance(x, tuple) else x.clone() for x in state))
+
+
+def sweep(
+    f: Field,
+    solver: Solver,
+    controller: Controller,
+    t_end: Tensor,
+    state: State,
+    record: Record | None,
+    limit: Tensor,
+) -> tuple[State, Tensor, Record | None]:
+    """Step until all lanes are done, ``limit`` attempts were made, or a lane's record is full.
+
+    Returns:
+        The state; whole numbers (lanes still running, attempts, rows of the record in use); and the record.
+    """
+    lanes = torch.arange(len(state.y), device=state.y.device)
+    before = state.accepted.clone()
+    room = limit if record is None else len(record.t0)
+
+    def going(attempts: Tensor, state: State) -> Tensor:
+        going = (state.status == RUNNING).any() & (attempts < limit)
+        return going & ((state.accepted - before).max() < room)
+
+    def body(attempts: Tensor, state: State) -> tuple[Tensor, State]:
+        new, step = advance(f, solver, controller, t_end, state)
+        if record is not None:
+            # A rejected attempt is written over by the next.
+            place = state.accepted - before, lanes
+            values = (step.t0, step.t1, step.y0, *step.carry, *step.stages)
+            for part, value in zip(record.parts, values, strict=False):
+                part.index_put_(place, value)
+        return attempts + 1, new
+
+    attempts, state = loop(going, body, (torch.zeros_like(limit), state))
+    rows = (state.accepted - before).max()
+    counts = torch.stack([(state.status == RUNNING).sum(), attempts, rows])
+    if record is not None:
+        beyond = torch.arange(room, device=lanes.device).unsqueeze(1) >= state.accepted - before
+        record = record._replace(t0=torch.where(beyond, state.t, record.t0), t1=torch.where(beyond, state.t, record.t1))
+    return state, counts, record
+
+
+class Bars(NamedTuple):
+    """Gradients of the loss while steps are visited backwards."""
+
+    y: Tensor
+    """With respect to the state, (L, n)."""
+    carry: tuple[Tensor, ...]
+    ends: tuple[Tensor, ...]
+    """With respect to the first and the last time, each (L,), if asked for."""
+    inputs: tuple[Tensor, ...]
+    """With respect to the differentiable inputs of the graph."""
+
+
+def reverse(
+    pull: Pull, rows: Tensor, record: Record, more: Sequence[Tensor], bars: Bars, ends: Sequence[Tensor]
+) -> Bars:
+    """Pull gradients back through the first ``rows`` steps of a record, the last first.
+
+    Args:
+        pull: the vector-Jacobian product of one step.
+        rows: how many, 0-d.
+        record: the steps.
+        more: further gradients of the loss, row by row: with respect to y0 and the stages of each step; or none.
+        bars: gradients with respect to what comes after the last step.
+        ends: first and last time of each lane, if their gradients are asked for.
+    """
+
+    def going(row: Tensor, bars: Bars) -> Tensor:
+        return row >= 0
+
+    def body(row: Tensor, bars: Bars) -> tuple[Tensor, Bars]:
+        def pick(part: Tensor) -> Tensor:
+            return part.index_select(0, row.reshape(1)).squeeze(0)
+
+        t0, t1 = pick(record.t0), pick(record.t1)
+        y_more, *stage_bars = map(pick, more) if more else (None,)
+        y, carry, times, inputs = pull(
+            t0, t1, pick(record.y0), tuple(map(pick, record.carry)), bars.y, bars.carry, stage_bars
+        )
+        if y_more is not None:
+            y = y + y_more
+        if ends:
+            at = (t0 == ends[0]) & (t1 != t0), (t1 == ends[1]) & (t1 != t0)
+            times = tuple(
+                old + torch.where(here, new, 0.0) for old, new, here in zip(bars.ends, times, at, strict=True)
+            )
+        totals = tuple(a + b for a, b in zip(bars.inputs, inputs, strict=True))
+        return row - 1, Bars(y, carry, times if ends else (), totals)
+
+    _, bars = loop(going, body, (rows - 1, bars))
+    return bars
+
+
+def replay(f: Field, solver: Solver, t0: Tensor, t1: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    """Take the steps t0 -> t1 (N, L) again; return the state and carry behind the last."""
+
+    def going(row: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> Tensor:
+        return row < len(t0)
+
+    def body(row: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        at = row.reshape(1)
+        step, carry = take(f, solver, t0.index_select(0, at)[0], t1.index_select(0, at)[0], y, carry)
+        return row + 1, step.y1, carry
+
+    _, y, carry = loop(going, body, (torch.zeros((), dtype=torch.int64, device=y.device), y, carry))
+    return y, carry

@@ -1,0 +1,179 @@
+"""Compiled loops over one graph: made once, then called with the inputs of each solve."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isocline.compiled.fallback import compiler_errors, warn
+from isocline.compiled.graph import Traced, own_code
+from isocline.compiled.loops import Bars, Record, begin, replay, reverse, sweep
+from isocline.controllers import Controller
+from isocline.layout import Layout, make_layout
+from isocline.loop import park, take
+from isocline.solvers.base import Field, Solver
+from isocline.state import State
+
+OPTIONS: dict[str, Any] = {
+    # A program in C++ without Python between its kernels: half the time of small problems.
+    "cpp_wrapper": True,
+    # The vectorised tanh of the system's library is slow; by exp it is fused with its neighbours.
+    "cpp.use_decompose_tanh": True,
+}
+"""Of torch's inductor on the CPU."""
+
+
+def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Controller) -> "Program":
+    """Return the program for this kind of solve, from the graph's own store."""
+    key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, controller.kind)
+    if key not in traced.graph.programs:
+        traced.graph.programs[key] = Program(traced, layout, solver)
+    program: Program = traced.graph.programs[key]
+    return program
+
+
+class Program:
+    """The loops, compiled when first called.
+
+    All take the field's ``inputs`` and, for its shapes, the leaves ``like`` of the user's state.
+    """
+
+    def __init__(self, traced: Traced, layout: Layout, solver: Solver) -> None:
+        """Compile nothing yet."""
+        evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout))
+        places = traced.differentiable
+
+        def field(inputs: Sequence[Any], like: Sequence[Tensor]) -> Field:
+            return lambda t, y: evaluate(t, y, list(like), list(inputs))
+
+        def first(
+            controller: Controller, inputs: Any, like: Any, f0: Any, t0: Tensor, t1: Tensor, record: Any, limit: Tensor
+        ) -> tuple[Any, ...]:
+            f = field(inputs, like)
+            y0, dy0 = pack(like), pack(f0)
+            return sweep(f, solver, controller, t1, begin(f, solver, controller, t0, t1, y0, dy0), record, limit)
+
+        def further(
+            controller: Controller, inputs: Any, like: Any, state: State, t1: Tensor, record: Any, limit: Tensor
+        ) -> tuple[Any, ...]:
+            return sweep(field(inputs, like), solver, controller, t1, state, record, limit)
+
+        def backward(inputs: Any, like: Any, rows: Tensor, record: Record, more: Any, bars: Bars, ends: Any) -> Bars:
+            def step(*given: Any) -> Any:
+                return pull(*given, list(inputs), list(like), bool(ends))
+
+            return reverse(step, rows, record, more, bars, ends)
+
+        def backward_to_start(
+            inputs: Any, like: Any, rows: Tensor, record: Record, more: Any, bars: Bars, ends: Any
+        ) -> Bars:
+            bars = backward(inputs, like, rows, record, more, bars, ends)
+            if not bars.carry:
+                return bars
+            # Where lanes stood still there may be nothing to differentiate; what comes of it is zero anyway.
+            moved = record.t1[0] != record.t0[0]
+            y0, (t0,), chosen = pull_start(moved, record.t0[0], pack(like), bars.carry, list(inputs), list(like))
+            first = (bars.ends[0] + t0, bars.ends[1]) if ends else ()
+            return Bars(bars.y + y0, (), first, tuple(a + b for a, b in zip(bars.inputs, chosen, strict=True)))
+
+        def again(inputs: Any, like: Any, t0: Tensor, t1: Tensor, y: Tensor, carry: Any) -> tuple[Any, ...]:
+            return replay(field(inputs, like), solver, t0, t1, y, carry)
+
+        pack = torch.compiler.allow_in_graph(_packer(layout))
+        pull = torch.compiler.allow_in_graph(_puller(_evaluator(traced, layout), solver, places))
+        pull_start = torch.compiler.allow_in_graph(_start_puller(_evaluator(traced, layout), solver, places))
+        self.first, self.further, self.again = _compile(first), _compile(further), _compile(again)
+        self.backward, self.backward_to_start = _compile(backward), _compile(backward_to_start)
+
+
+def _compile(function: Any) -> Callable[..., Any]:
+    """Return the function, compiled when it is first called; if that fails, a warning and the function as it stands."""
+    own = own_code(function)
+    chosen = [torch.compile(own, fullgraph=True, options=OPTIONS)]
+
+    def call(*args: Any) -> Any:
+        try:
+            with torch.no_grad():
+                return chosen[0](*args)
+        except compiler_errors() as error:
+            warn(error)
+            chosen[0] = function
+            with torch.no_grad():
+                return function(*args)
+
+    return call
+
+
+def _packer(layout: Layout) -> Callable[[Sequence[Tensor]], Tensor]:
+    batch_dims = len(layout.batch_shape)
+
+    def pack(leaves: Sequence[Tensor]) -> Tensor:
+        return make_layout(layout.build(leaves), batch_dims).pack(layout.build(leaves)).clone()
+
+    return pack
+
+
+def _evaluator(traced: Traced, layout: Layout) -> Callable[..., Tensor]:
+    """Return ``f(t (L,), y (L, n), like, inputs) -> (L, n)`` over the graph."""
+    traced = traced.bare()
+    batch_dims = len(layout.batch_shape)
+
+    def evaluate(t: Tensor, y: Tensor, like: Sequence[Tensor], inputs: Sequence[Any]) -> Tensor:
+        shapes = make_layout(layout.build(like), batch_dims)
+        return shapes.pack(layout.build(traced.evaluate(shapes.view_time(t), shapes.leaves(y), inputs)))
+
+    return evaluate
+
+
+def _puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[int]) -> Callable[..., Any]:
+    """Return the vector-Jacobian product of one step."""
+
+    def pull(
+        t0: Tensor,
+        t1: Tensor,
+        y: Tensor,
+        carry: tuple[Tensor, ...],
+        y_bar: Tensor,
+        carry_bar: tuple[Tensor, ...],
+        stage_bars: Sequence[Tensor],
+        inputs: list[Any],
+        like: list[Tensor],
+        timed: bool,
+    ) -> tuple[Any, ...]:
+        def step(y: Tensor, carry: tuple[Tensor, ...], ends: tuple[Tensor, ...], chosen: Sequence[Tensor]) -> Any:
+            filled = list(inputs)
+            for place, x in zip(places, chosen, strict=True):
+                filled[place] = x
+            start, end = ends or (t0, t1)
+            taken, after = take(lambda t, y: evaluate(t, y, like, filled), solver, start, end, y, carry)
+            return taken.y1, after, taken.stages if stage_bars else ()
+
+        ends = (t0, t1) if timed else ()
+        _, vjp = torch.func.vjp(step, y, carry, ends, [inputs[i] for i in places])
+        y_bar, carry_bar, ends, chosen = vjp((y_bar, carry_bar, tuple(stage_bars)))
+        return y_bar, carry_bar, ends, tuple(chosen)
+
+    return pull
+
+
+def _start_puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[int]) -> Callable[..., Any]:
+    """Return the vector-Jacobian product of what the solver carries into its first step."""
+
+    def pull_start(
+        moved: Tensor, t0: Tensor, y0: Tensor, carry_bar: tuple[Tensor, ...], inputs: list[Any], like: list[Tensor]
+    ) -> tuple[Any, ...]:
+        def init(t0: Tensor, y0: Tensor, chosen: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            filled = list(inputs)
+            for place, x in zip(places, chosen, strict=True):
+                filled[place] = x
+            t0, _, y0, _ = park(moved, t0, t0, y0, ())
+            return solver.init(
+                lambda t, y: evaluate(t, y, like, filled), t0, y0, lambda: evaluate(t0, y0, like, filled)
+            )
+
+        _, vjp = torch.func.vjp(init, t0, y0, [inputs[i] for i in places])
+        time, y0_bar, chosen = vjp(carry_bar)
+        return y0_bar, (time,), tuple(chosen)
+
+    return pull_start

@@ -1,0 +1,166 @@
+"""A solve by compiled loops: they hand over records of accepted steps, from which saved states are interpolated."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from isocline.compiled.graph import Traced
+from isocline.compiled.loops import Record
+from isocline.compiled.program import make_program
+from isocline.observers import Picks
+from isocline.problem import Dense, Outputs, Problem
+from isocline.state import State, Status, Step
+
+LONGEST, LARGEST = 128, 2**26
+"""Most rows of a record, and most bytes it should have: then the loop hands it over and begins another."""
+
+PATIENCE = 50
+"""Attempts between two reports of progress."""
+
+
+class Chunk(NamedTuple):
+    """What a compiled loop handed over."""
+
+    record: Record | None
+    rows: int
+    """How many rows of the record are in use."""
+    state: State
+    """The state behind the last of them."""
+
+
+class Saved(NamedTuple):
+    """Save times in a chunk that lie in one row of a single lane, or in any row of several lanes."""
+
+    rows: "int | Tensor"
+    picks: Picks
+
+
+class Run:
+    """One solve over a traced field, forwards."""
+
+    def __init__(self, problem: Problem, traced: Traced) -> None:
+        """Find the program."""
+        self.problem = problem
+        self.traced = traced
+        self.program = make_program(traced, problem.field.layout, problem.solver, problem.controller)
+        self.inputs = traced.without_history()
+        self.times = problem.times.detach()
+        self.attempts = 0
+        self._passed = 0
+        """Save times passed, with one lane."""
+        self._todo = torch.ones_like(self.times[1:-1], dtype=torch.bool)
+        """Save times not passed yet, with several."""
+        self.saved: list[list[Saved]] = []
+        """The save times in each chunk."""
+
+    def chunks(self, recorded: bool, most: int = LONGEST) -> Iterator[Chunk]:
+        """Solve, and yield the steps record by record; the last chunk has the final state."""
+        problem, program, state = self.problem, self.program, None
+        controller = problem.controller.compilable(problem.y0.device)
+        stages = problem.dense or len(self.times) > 2
+        while True:
+            record = self._room(stages, most) if recorded or stages else None
+            common = controller, self.inputs, self.traced.y0
+            if state is None:
+                ends = self.times[0], self.times[-1]
+                state, counts, record = program.first(*common, self.traced.f0, *ends, record, self._limit())
+            else:
+                state, counts, record = program.further(*common, state, self.times[-1], record, self._limit())
+            running, attempts, rows = counts.tolist()
+            self.attempts += attempts
+            if running and self.attempts >= problem.max_steps:
+                out = torch.where(state.status == int(Status.RUNNING), int(Status.MAX_STEPS), state.status)
+                running, state = 0, state._replace(status=out)
+            self._report(state)
+            yield Chunk(record, rows, state)
+            if not running:
+                return
+
+    def outputs(self, chunks: Iterator[Chunk]) -> Outputs:
+        """Interpolate at the save times of all chunks."""
+        problem = self.problem
+        ys = problem.y0.new_full((len(self.times), *problem.y0.shape), float("nan"))
+        ys[0] = problem.y0
+        denses, state = [], None
+        for record, rows, state in chunks:
+            if record is None:
+                continue
+            record = record.first(rows)
+            saved = self._locate(record)
+            self.saved.append(saved)
+            for (_, picks), values in zip(saved, self.interpolate(record, saved, self.times), strict=True):
+                ys[1:-1][picks.slots, 0 if picks.lanes is None else picks.lanes] = values
+            if problem.dense:
+                denses.append(dense(record, state.y))
+        assert state is not None
+        arrived = (state.status == int(Status.SUCCESS)).unsqueeze(1)
+        ys[-1] = torch.where(arrived, state.y, float("nan"))
+        solver = problem.solver
+        problem.field.evaluations += problem.controller.evaluations + self.attempts * solver.evaluations
+        return Outputs(ys, Dense(*map(torch.cat, zip(*denses, strict=True))) if denses else None, state)
+
+    def _locate(self, record: Record) -> list[Saved]:
+        """Find the save times that lie in the steps of the next record."""
+        interior = self.times[1:-1]
+        if not len(interior) or not len(record.t0):
+            return []
+        if interior.shape[1] > 1:
+            return self._locate_in_lanes(record, interior)
+        host = self.problem.ts.host
+        assert host is not None
+        sign = -1.0 if host[-1] < host[0] else 1.0
+        ascending = [t * sign for t in host[1:-1]]
+        saved = []
+        for row, end in enumerate(record.t1[:, 0].tolist()):
+            reached = bisect_right(ascending, end * sign)
+            if reached > self._passed:
+                saved.append(Saved(row, Picks(slice(self._passed, reached), None)))
+                self._passed = reached
+        return saved
+
+    def _locate_in_lanes(self, record: Record, interior: Tensor) -> list[Saved]:
+        sign = torch.where(self.times[-1] < self.times[0], -1.0, 1.0).to(interior.dtype)
+        ends, wanted = (record.t1 * sign).T.contiguous(), (interior * sign).T.contiguous()
+        # The first step that ends at or after each time; a lane at rest repeats the end of its last.
+        rows = torch.searchsorted(ends, wanted).T
+        inside = self._todo & (rows < len(record.t1))
+        self._todo &= ~inside
+        slots, lanes = inside.nonzero(as_tuple=True)
+        return [Saved(rows[slots, lanes], Picks(slots, lanes))] if len(slots) else []
+
+    def interpolate(self, record: Record, saved: Sequence[Saved], times: Tensor) -> list[Tensor]:
+        """Return the states at located save times, from times (T, L)."""
+        interior, solver = times[1:-1], self.problem.solver
+        return [solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in saved]
+
+    def _room(self, stages: bool, most: int) -> Record:
+        """Make an empty record; its rows take memory when they are used."""
+        y, solver = self.problem.y0.detach(), self.problem.solver
+        carried = len(solver.init(lambda t, y: y, 0.0, y, lambda: y))
+        count = 1 + carried + (len(solver.weights) if stages else 0)
+        rows = max(1, min(most, LARGEST // (y.nbytes * count)))
+        t0, t1 = (self.times.new_empty(rows, len(y)) for _ in range(2))
+        states = [y.new_empty(rows, *y.shape) for _ in range(count)]
+        return Record(t0, t1, states[0], tuple(states[1 : 1 + carried]), tuple(states[1 + carried :]))
+
+    def _limit(self) -> Tensor:
+        left = self.problem.max_steps - self.attempts
+        if self.problem.observers:
+            left = min(left, PATIENCE)
+        return torch.full((), left, dtype=torch.int64, device=self.problem.y0.device)
+
+    def _report(self, state: State) -> None:
+        step = Step(state.t, state.t, state.y, state.y, (), ())
+        for observer in self.problem.observers:
+            observer.see(step, int(observer.ask(step)))
+
+
+def dense(record: Record, y: Tensor) -> Dense:
+    """Return steps for looking up; where a lane has none it rests at y, the state behind the last."""
+    rests = (record.t1 == record.t0).unsqueeze(2)
+    y0 = torch.where(rests, y, record.y0)
+    y1 = torch.cat([y0[1:], y.unsqueeze(0)])
+    return Dense(record.t0, record.t1, y0, y1, torch.stack(record.stages, dim=2))
