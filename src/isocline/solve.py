@@ -43,7 +43,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     dense: bool = False,
     max_steps: int = MAX_STEPS,
-    compile: bool = False,
+    compile: bool = False,  # noqa: A002
     progress: bool = False,
     throw: bool = True,
 ) -> Solution:
@@ -72,9 +72,9 @@ def solve(
         dense: make the solution callable at any time, with memory for all steps.
         max_steps: most attempted steps; then the status is MAX_STEPS.
         compile: run the stepping loops, forwards and backwards, as compiled programs: several times faster when f is
-            cheap, after some seconds of compiling once for each kind of f and of solve. f must be one graph for torch's
-            compiler; if it is not, a warning says which line is to blame and the solve runs eagerly. Python side effects
-            of f (counters, prints) happen once a solve. First derivatives only.
+            cheap, after some seconds of compiling for each kind of f and of solve. f must be one graph for torch's
+            compiler; if it is not, a warning says which line is to blame and the solve runs eagerly. Python side
+            effects of f (counters, prints) happen once a solve. First derivatives only.
         progress: show a progress bar (needs tqdm).
         throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
 

@@ -15,7 +15,7 @@ from isocline.observers import Picks
 from isocline.solvers.base import Field, Solver
 from isocline.state import State, Step
 
-Pull = Callable[..., tuple[Tensor, ...]]
+Pull = Callable[..., Any]
 
 
 class Record(NamedTuple):
@@ -66,7 +66,8 @@ def loop(going: Callable[..., Tensor], body: Callable[..., Any], values: tuple[A
 def begin(f: Field, solver: Solver, controller: Controller, t0: Tensor, t1: Tensor, y0: Tensor, f0: Tensor) -> State:
     """Start a solve; every tensor of the state is its own, as the loop demands."""
     state = start(f, solver, controller, t0, y0, t1, f0)
-    return State(*(tuple(map(torch.clone, x)) if isinstance(x, tuple) else x.clone() for x in state))
+    copies: Any = (tuple(map(torch.clone, x)) if isinstance(x, tuple) else x.clone() for x in state)
+    return State(*copies)
 
 
 def sweep(
@@ -85,11 +86,12 @@ def sweep(
     """
     lanes = torch.arange(len(state.y), device=state.y.device)
     before = state.accepted.clone()
-    room = limit if record is None else len(record.t0)
+    room: Any = limit if record is None else len(record.t0)
 
     def going(attempts: Tensor, state: State) -> Tensor:
-        going = (state.status == RUNNING).any() & (attempts < limit)
-        return going & ((state.accepted - before).max() < room)
+        more: Tensor = (state.status == RUNNING).any() & (attempts < limit)
+        more = more & ((state.accepted - before).max() < room)
+        return more
 
     def body(attempts: Tensor, state: State) -> tuple[Tensor, State]:
         new, step = advance(f, solver, controller, t_end, state)
@@ -152,9 +154,8 @@ def reverse(
             y = y + y_more
         if ends:
             at = (t0 == ends[0]) & (t1 != t0), (t1 == ends[1]) & (t1 != t0)
-            times = tuple(
-                old + torch.where(here, new, 0.0) for old, new, here in zip(bars.ends, times, at, strict=True)
-            )
+            parts = zip(bars.ends, times, at, strict=True)
+            times = tuple(old + torch.where(here, new, 0.0) for old, new, here in parts)
         totals = tuple(a + b for a, b in zip(bars.inputs, inputs, strict=True))
         return row - 1, Bars(y, carry, times if ends else (), totals)
 

@@ -150,7 +150,7 @@ def _puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[in
             return taken.y1, after, taken.stages if stage_bars else ()
 
         ends = (t0, t1) if timed else ()
-        _, vjp = torch.func.vjp(step, y, carry, ends, [inputs[i] for i in places])
+        vjp: Any = torch.func.vjp(step, y, carry, ends, [inputs[i] for i in places])[1]
         y_bar, carry_bar, ends, chosen = vjp((y_bar, carry_bar, tuple(stage_bars)))
         return y_bar, carry_bar, ends, tuple(chosen)
 
@@ -172,7 +172,7 @@ def _start_puller(evaluate: Callable[..., Tensor], solver: Solver, places: Seque
                 lambda t, y: evaluate(t, y, like, filled), t0, y0, lambda: evaluate(t0, y0, like, filled)
             )
 
-        _, vjp = torch.func.vjp(init, t0, y0, [inputs[i] for i in places])
+        vjp: Any = torch.func.vjp(init, t0, y0, [inputs[i] for i in places])[1]
         time, y0_bar, chosen = vjp(carry_bar)
         return y0_bar, (time,), tuple(chosen)
 
