@@ -128,9 +128,10 @@ def park(moving: Number, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> tu
 
     What comes of it is masked out, but in a gradient zero times nan would be nan.
     """
-    if len(y0) == 1:
+    # shape[0], not len(): that would make a number of it, and compiled programs fit one number of lanes only.
+    if y0.shape[0] == 1:
         return t0, t1, y0, carry
-    lanes = torch.arange(len(moving), device=moving.device)
+    lanes = torch.arange(moving.shape[0], device=moving.device)
     source = torch.where(moving, lanes, moving.to(torch.uint8).argmax())
     start = t0.index_select(0, source)
     carry = tuple(part.index_select(0, source) for part in carry)
