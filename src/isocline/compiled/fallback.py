@@ -1,6 +1,8 @@
 """What happens when something cannot be compiled: a warning that says where, and the eager path."""
 
+import importlib
 import warnings
+from functools import cache
 from typing import Any
 
 
@@ -13,6 +15,17 @@ def compiler_errors() -> tuple[type[Exception], ...]:
     from torch._dynamo.exc import TorchDynamoException
 
     return TorchDynamoException, NotCapturedError
+
+
+@cache
+def load_compiler() -> None:
+    """Import torch's inductor without the deprecation warnings of its own imports.
+
+    Where warnings are errors they would read as "f cannot be compiled".
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._inductor.compile_fx")
 
 
 def warn(error: Exception) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isocline.compiled.fallback import compiler_errors, warn
+from isocline.compiled.fallback import compiler_errors, load_compiler, warn
 from isocline.compiled.graph import Traced, own_code
 from isocline.compiled.loops import Bars, Record, begin, replay, reverse, sweep
 from isocline.controllers import Controller
@@ -89,6 +89,7 @@ class Program:
 
 def _compile(function: Any) -> Callable[..., Any]:
     """Return the function, compiled when it is first called; if that fails, a warning and the function as it stands."""
+    load_compiler()
     own = own_code(function)
     chosen = [torch.compile(own, fullgraph=True, options=OPTIONS)]
 
