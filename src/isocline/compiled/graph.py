@@ -5,6 +5,7 @@ tensors (flags, numbers, which modules) may change between solves, and is captur
 f uses becomes an input of the graph, so parameters may change without anything happening at all.
 """
 
+import itertools
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -174,11 +175,17 @@ def _key(function: Callable[..., Tree]) -> Any:
 
 _refused: "WeakSet[Any]" = WeakSet()
 
+_numbers = itertools.count()
+
 
 def own_code(function: Any) -> Callable[..., Any]:
-    """Return a copy of a function with code of its own: the compiler keeps its results, few of them, by code object."""
+    """Return a copy of a function with code of its own: the compiler keeps its results, few of them, by code object.
+
+    And with a name of its own: by name and line the compiler remembers which numbers and sizes changed, and would take
+    those that differ between two programs for variable in both.
+    """
     copy = types.FunctionType(
-        function.__code__.replace(),
+        function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}"),
         function.__globals__,
         function.__name__,
         function.__defaults__,
