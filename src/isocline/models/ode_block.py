@@ -29,6 +29,7 @@ class NeuralODE(nn.Module):
         gradient: as in ``solve``.
         batch_dims: as in ``solve``; 1 gives every sample its own step size.
         max_steps: as in ``solve``.
+        compile: as in ``solve``; the attribute is ``compiled``, because modules have a method ``compile``.
         return_all: return the states at all of ts, time axis first, instead of the last.
 
     Attributes:
@@ -67,6 +68,7 @@ class NeuralODE(nn.Module):
         gradient: Gradient | None = None,
         batch_dims: int = 0,
         max_steps: int = MAX_STEPS,
+        compile: bool = False,  # noqa: A002
         return_all: bool = False,
     ) -> None:
         """Store the settings; they are checked when the layer is called."""
@@ -80,6 +82,7 @@ class NeuralODE(nn.Module):
         self.gradient = gradient
         self.batch_dims = batch_dims
         self.max_steps = max_steps
+        self.compiled = compile
         self.return_all = return_all
         self.stats = None
 
@@ -101,6 +104,7 @@ class NeuralODE(nn.Module):
             batch_dims=self.batch_dims,
             gradient=self.gradient,
             max_steps=self.max_steps,
+            compile=self.compiled,
         )
         self.stats = solution.stats
         return solution.ys if self.return_all else map_leaves(lambda y: y[-1], solution.ys)
@@ -108,4 +112,5 @@ class NeuralODE(nn.Module):
     def extra_repr(self) -> str:
         """Settings for printing."""
         control = f"controller={self.controller}" if self.controller else f"rtol={self.rtol}, atol={self.atol}"
-        return f"method={self.method!r}, {control}, gradient={self.gradient}"
+        compiled = ", compile=True" if self.compiled else ""
+        return f"method={self.method!r}, {control}, gradient={self.gradient}{compiled}"
