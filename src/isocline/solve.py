@@ -160,8 +160,7 @@ def _solver(method: object) -> Solver:
 
 def _controller(controller: object, rtol: float | None, atol: float | None) -> Controller:
     if controller is None:
-        default = PID()
-        return PID(default.rtol if rtol is None else rtol, default.atol if atol is None else atol)
+        return PID(PID.rtol if rtol is None else rtol, PID.atol if atol is None else atol)
     if rtol is not None or atol is not None:
         raise ValueError(
             "give either a controller or rtol and atol, not both; a PID takes them: PID(rtol=..., atol=...)"

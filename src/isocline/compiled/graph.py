@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from isocline.compiled.fallback import NotCapturedError, compiler_errors, warn
+from isocline.compiled.small_products import fuse_small_products
 from isocline.layout import Field
 from isocline.tree import Tree, align
 
@@ -26,17 +27,20 @@ class Graph:
     """A captured field, shared by all solves for which the front end's guards hold."""
 
     module: GraphModule
+    differentiated: GraphModule
+    """The same, better to differentiate."""
     sizes: dict[int, tuple[int, int]]
     """Inputs that are sizes: which dimension of which other input they are."""
     programs: dict[Any, Any] = field(default_factory=dict)
     """What was compiled over this graph."""
 
-    def __call__(self, inputs: Sequence[Any]) -> Sequence[Tensor]:
+    def __call__(self, inputs: Sequence[Any], differentiated: bool) -> Sequence[Tensor]:
         """Evaluate the field: the leaves of its result."""
         filled = list(inputs)
         for place, (source, dim) in self.sizes.items():
             filled[place] = filled[source].shape[dim]
-        result: Sequence[Tensor] = self.module(*filled)
+        module = self.differentiated if differentiated else self.module
+        result: Sequence[Tensor] = module.forward(*filled)
         return result
 
 
@@ -56,7 +60,9 @@ class Traced:
     f0: tuple[Tensor, ...]
     """Those of f there."""
 
-    def evaluate(self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any]) -> Sequence[Tensor]:
+    def evaluate(
+        self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any], differentiated: bool = False
+    ) -> Sequence[Tensor]:
         """Evaluate f with these inputs: t in the user's shape, and the leaves of y."""
         filled = list(inputs)
         if self.time is not None:
@@ -64,7 +70,7 @@ class Traced:
         for place, leaf in zip(self.state, y, strict=True):
             if place is not None:
                 filled[place] = leaf
-        return self.graph(filled)
+        return self.graph(filled, differentiated)
 
     def without_history(self) -> list[Any]:
         """Return the inputs detached, with nothing in place of t and y."""
@@ -132,12 +138,13 @@ _seen = _Seen()
 
 def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     """Act as the compiler's back end: keep the graph, and note what it is called with."""
-    graph = Graph(module, _sizes(module))
+    forward, backward = (fuse_small_products(module, differentiated) for differentiated in (False, True))
+    graph = Graph(forward, backward, _sizes(module))
 
     def run(*inputs: Any) -> Any:
         _seen.call = graph, inputs
         with torch.no_grad():
-            return module(*inputs)
+            return module.forward(*inputs)
 
     return run
 

@@ -89,9 +89,8 @@ def sweep(
     room: Any = limit if record is None else len(record.t0)
 
     def going(attempts: Tensor, state: State) -> Tensor:
-        more: Tensor = (state.status == RUNNING).any() & (attempts < limit)
-        more = more & ((state.accepted - before).max() < room)
-        return more
+        has_room: Tensor = (state.accepted - before).max() < room
+        return has_room & (state.status == RUNNING).any() & (attempts < limit)
 
     def body(attempts: Tensor, state: State) -> tuple[Tensor, State]:
         new, step = advance(f, solver, controller, t_end, state)

@@ -1,6 +1,6 @@
 """Compiled loops over one graph: made once, then called with the inputs of each solve."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,15 @@ OPTIONS: dict[str, Any] = {
     "cpp_wrapper": True,
     # The vectorised tanh of the system's library is slow; by exp it is fused with its neighbours.
     "cpp.use_decompose_tanh": True,
+    # Waking a thread costs as much as some thousand operations.
+    "cpp.min_chunk_size": 4096,
 }
 """Of torch's inductor on the CPU."""
 
 
-def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Controller) -> "Program":
-    """Return the program for this kind of solve, from the graph's own store."""
-    key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, controller.kind)
+def make_program(traced: Traced, layout: Layout, solver: Solver, kind: Hashable) -> "Program":
+    """Return the program for this kind of solve and controller, from the graph's own store."""
+    key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, kind)
     if key not in traced.graph.programs:
         traced.graph.programs[key] = Program(traced, layout, solver)
     program: Program = traced.graph.programs[key]
@@ -41,7 +43,7 @@ class Program:
 
     def __init__(self, traced: Traced, layout: Layout, solver: Solver) -> None:
         """Compile nothing yet."""
-        evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout))
+        evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout, differentiated=False))
         places = traced.differentiable
 
         def field(inputs: Sequence[Any], like: Sequence[Tensor]) -> Field:
@@ -81,8 +83,9 @@ class Program:
             return replay(field(inputs, like), solver, t0, t1, y, carry)
 
         pack = torch.compiler.allow_in_graph(_packer(layout))
-        pull = torch.compiler.allow_in_graph(_puller(_evaluator(traced, layout), solver, places))
-        pull_start = torch.compiler.allow_in_graph(_start_puller(_evaluator(traced, layout), solver, places))
+        differentiated = _evaluator(traced, layout, differentiated=True)
+        pull = torch.compiler.allow_in_graph(_puller(differentiated, solver, places))
+        pull_start = torch.compiler.allow_in_graph(_start_puller(differentiated, solver, places))
         self.first, self.further, self.again = _compile(first), _compile(further), _compile(again)
         self.backward, self.backward_to_start = _compile(backward), _compile(backward_to_start)
 
@@ -114,14 +117,14 @@ def _packer(layout: Layout) -> Callable[[Sequence[Tensor]], Tensor]:
     return pack
 
 
-def _evaluator(traced: Traced, layout: Layout) -> Callable[..., Tensor]:
+def _evaluator(traced: Traced, layout: Layout, differentiated: bool) -> Callable[..., Tensor]:
     """Return ``f(t (L,), y (L, n), like, inputs) -> (L, n)`` over the graph."""
     traced = traced.bare()
     batch_dims = len(layout.batch_shape)
 
     def evaluate(t: Tensor, y: Tensor, like: Sequence[Tensor], inputs: Sequence[Any]) -> Tensor:
         shapes = make_layout(layout.build(like), batch_dims)
-        return shapes.pack(layout.build(traced.evaluate(shapes.view_time(t), shapes.leaves(y), inputs)))
+        return shapes.pack(layout.build(traced.evaluate(shapes.view_time(t), shapes.leaves(y), inputs, differentiated)))
 
     return evaluate
 

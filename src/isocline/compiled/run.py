@@ -10,6 +10,7 @@ from torch import Tensor
 from isocline.compiled.graph import Traced
 from isocline.compiled.loops import Record
 from isocline.compiled.program import make_program
+from isocline.controllers import compilable
 from isocline.observers import Picks
 from isocline.problem import Dense, Outputs, Problem
 from isocline.state import State, Status, Step
@@ -45,7 +46,8 @@ class Run:
         """Find the program."""
         self.problem = problem
         self.traced = traced
-        self.program = make_program(traced, problem.field.layout, problem.solver, problem.controller)
+        self.controller, kind = compilable(problem.controller, problem.y0.device)
+        self.program = make_program(traced, problem.field.layout, problem.solver, kind)
         self.inputs = traced.without_history()
         self.times = problem.times.detach()
         self.attempts = 0
@@ -59,11 +61,10 @@ class Run:
     def chunks(self, recorded: bool, most: int = LONGEST) -> Iterator[Chunk]:
         """Solve, and yield the steps record by record; the last chunk has the final state."""
         problem, program, state = self.problem, self.program, None
-        controller = problem.controller.compilable(problem.y0.device)
         stages = problem.dense or len(self.times) > 2
         while True:
             record = self._room(stages, most) if recorded or stages else None
-            common = controller, self.inputs, self.traced.y0
+            common = self.controller, self.inputs, self.traced.y0
             if state is None:
                 ends = self.times[0], self.times[-1]
                 state, counts, record = program.first(*common, self.traced.f0, *ends, record, self._limit())
