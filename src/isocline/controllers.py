@@ -1,7 +1,7 @@
 """Who chooses the step size: fixed steps, or error control by the I, PI and PID rules."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,13 +55,19 @@ class Controller(ABC):
         """Judge an attempt of size h by what ``measure`` said: accept, size of the next step, memory."""
 
 
+def replaced(controller: Controller, values: Sequence[Tensor]) -> Controller:
+    """Return a copy with other values of its tunable settings."""
+    changed = copy(controller)
+    for name, value in zip(controller.tunable, values, strict=True):
+        object.__setattr__(changed, name, value)
+    return changed
+
+
 @lru_cache(maxsize=256)
 def compilable(controller: Controller, device: torch.device) -> tuple[Controller, Hashable]:
     """Return the controller with tensors for its tunable settings, and all others as something to compare."""
-    changed = copy(controller)
-    for name in controller.tunable:
-        value = torch.tensor(getattr(controller, name), dtype=time_dtype(device), device=device)
-        object.__setattr__(changed, name, value)
+    values = [torch.tensor(getattr(controller, name), dtype=time_dtype(device)) for name in controller.tunable]
+    changed = replaced(controller, [value.to(device) for value in values])
     fixed = ((name, value) for name, value in vars(controller).items() if name not in controller.tunable)
     return changed, (type(controller), *fixed)
 

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from isocline.compiled.fallback import compiler_errors, warn
 from isocline.compiled.graph import Traced, own_code
-from isocline.compiled.loops import Bars, Record, begin, replay, reverse, sweep
-from isocline.controllers import Controller
+from isocline.compiled.loops import Bars, Leap, Record, begin, leap, replay, reverse, sweep
+from isocline.controllers import Controller, replaced
 from isocline.layout import Layout, make_layout
-from isocline.loop import park, take
+from isocline.loop import advance, park, take
+from isocline.numbers import column
 from isocline.solvers.base import Field, Solver
 from isocline.state import State
+from isocline.stops import Stops
 
 OPTIONS: dict[str, Any] = {
     # A program in C++ without Python between its kernels: half the time of small problems.
@@ -26,11 +28,11 @@ OPTIONS: dict[str, Any] = {
 """Of torch's inductor on the CPU."""
 
 
-def make_program(traced: Traced, layout: Layout, solver: Solver, kind: Hashable) -> "Program":
+def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Controller, kind: Hashable) -> "Program":
     """Return the program for this kind of solve and controller, from the graph's own store."""
     key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, kind)
     if key not in traced.graph.programs:
-        traced.graph.programs[key] = Program(traced, layout, solver)
+        traced.graph.programs[key] = Program(traced, layout, solver, controller)
     program: Program = traced.graph.programs[key]
     return program
 
@@ -41,7 +43,7 @@ class Program:
     All take the field's ``inputs`` and, for its shapes, the leaves ``like`` of the user's state.
     """
 
-    def __init__(self, traced: Traced, layout: Layout, solver: Solver) -> None:
+    def __init__(self, traced: Traced, layout: Layout, solver: Solver, controller: Controller) -> None:
         """Compile nothing yet."""
         evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout, differentiated=False))
         places = traced.differentiable
@@ -82,10 +84,20 @@ class Program:
         def again(inputs: Any, like: Any, t0: Tensor, t1: Tensor, y: Tensor, carry: Any) -> tuple[Any, ...]:
             return replay(field(inputs, like), solver, t0, t1, y, carry)
 
+        def to_stop(controller: Controller, inputs: Any, like: Any, stops: Stops, at: Leap, limit: Tensor) -> Any:
+            def attempt(state: State, target: Tensor) -> Any:
+                tolerances = [getattr(controller, name) for name in controller.tunable]
+                *parts, integrals = adjoint_attempt(tolerances, list(inputs), list(like), target, *state)
+                return State(*parts), integrals
+
+            return leap(attempt, stops, at, limit)
+
         pack = torch.compiler.allow_in_graph(_packer(layout))
         differentiated = _evaluator(traced, layout, differentiated=True)
         pull = torch.compiler.allow_in_graph(_puller(differentiated, solver, places))
         pull_start = torch.compiler.allow_in_graph(_start_puller(differentiated, solver, places))
+        adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(differentiated, solver, controller, places))
+        self.to_stop = _compile(to_stop)
         self.first, self.further, self.again = _compile(first), _compile(further), _compile(again)
         self.backward, self.backward_to_start = _compile(backward), _compile(backward_to_start)
 
@@ -180,3 +192,43 @@ def _start_puller(evaluate: Callable[..., Tensor], solver: Solver, places: Seque
         return y0_bar, (time,), tuple(chosen)
 
     return pull_start
+
+
+def _adjoint_attempt(
+    evaluate: Callable[..., Tensor], solver: Solver, controller: Controller, places: Sequence[int]
+) -> Callable[..., Any]:
+    """Return one attempt to step (y, a) of the adjoint ODE, and the parameters' integrals over it, with one lane."""
+
+    def attempt(
+        tolerances: Sequence[Tensor], inputs: list[Any], like: list[Tensor], target: Tensor, *parts: Any
+    ) -> tuple[Any, ...]:
+        state = State(*parts)
+        own = replaced(controller, tolerances)
+        pulls: list[tuple[Any, Tensor]] = []
+
+        def f(t: Tensor, ya: Tensor) -> Tensor:
+            y, a = ya.tensor_split(2, dim=1)
+
+            def field(y: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+                filled = list(inputs)
+                for place, x in zip(places, chosen, strict=True):
+                    filled[place] = x
+                return evaluate(t, y, like, filled)
+
+            product: Any = torch.func.vjp(field, y, [inputs[i] for i in places])
+            dy, pull = product
+            pulls.append((pull, a))
+            return torch.cat([dy, -pull(a)[0]], dim=1)
+
+        if state.carry:
+            f(state.t, state.y)  # the stage that was carried over: its value is known, its integrand is not
+        new, step = advance(f, solver, own, target, state)
+        h = step.t0 - step.t1  # time runs backwards here, the integral forwards
+        integrals = [torch.zeros_like(inputs[i]) for i in places]
+        for weight, (pull, a) in zip(solver.weights, pulls, strict=True):
+            if weight:
+                _, bars = pull(column(weight * h, a) * a)
+                integrals = [total + bar for total, bar in zip(integrals, bars, strict=True)]
+        return *new, tuple(integrals)
+
+    return attempt
