@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isocline.controllers import Controller
-from isocline.loop import RUNNING, advance, start, take
+from isocline.loop import RUNNING, advance, start
 from isocline.observers import Picks
 from isocline.solvers.base import Field, Solver
 from isocline.state import State, Status, Step
@@ -213,18 +213,3 @@ def reverse(
 
     _, bars = loop(going, body, (rows - 1, bars))
     return bars
-
-
-def replay(f: Field, solver: Solver, t0: Tensor, t1: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """Take the steps t0 -> t1 (N, L) again; return the state and carry behind the last."""
-
-    def going(row: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> Tensor:
-        return row < len(t0)
-
-    def body(row: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        at = row.reshape(1)
-        step, carry = take(f, solver, t0.index_select(0, at)[0], t1.index_select(0, at)[0], y, carry)
-        return row + 1, step.y1, carry
-
-    _, y, carry = loop(going, body, (torch.zeros((), dtype=torch.int64, device=y.device), y, carry))
-    return y, carry

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from isocline.compiled.fallback import compiler_errors, warn
 from isocline.compiled.graph import Traced, own_code
-from isocline.compiled.loops import Bars, Leap, Record, begin, leap, replay, reverse, sweep
+from isocline.compiled.loops import Bars, Leap, Record, begin, leap, reverse, sweep
 from isocline.controllers import Controller, replaced
 from isocline.layout import Layout, make_layout
 from isocline.loop import advance, park, take
@@ -81,9 +81,6 @@ class Program:
             first = (bars.ends[0] + t0, bars.ends[1]) if ends else ()
             return Bars(bars.y + y0, (), first, tuple(a + b for a, b in zip(bars.inputs, chosen, strict=True)))
 
-        def again(inputs: Any, like: Any, t0: Tensor, t1: Tensor, y: Tensor, carry: Any) -> tuple[Any, ...]:
-            return replay(field(inputs, like), solver, t0, t1, y, carry)
-
         def to_stop(controller: Controller, inputs: Any, like: Any, stops: Stops, at: Leap, limit: Tensor) -> Any:
             def attempt(state: State, target: Tensor) -> Any:
                 tolerances = [getattr(controller, name) for name in controller.tunable]
@@ -97,15 +94,16 @@ class Program:
         pull = torch.compiler.allow_in_graph(_puller(differentiated, solver, places))
         pull_start = torch.compiler.allow_in_graph(_start_puller(differentiated, solver, places))
         adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(differentiated, solver, controller, places))
-        self.to_stop = _compile(to_stop)
-        self.first, self.further, self.again = _compile(first), _compile(further), _compile(again)
-        self.backward, self.backward_to_start = _compile(backward), _compile(backward_to_start)
+        options = OPTIONS if layout.device.type == "cpu" else {}
+        self.to_stop = _compile(to_stop, options)
+        self.first, self.further = _compile(first, options), _compile(further, options)
+        self.backward, self.backward_to_start = _compile(backward, options), _compile(backward_to_start, options)
 
 
-def _compile(function: Any) -> Callable[..., Any]:
+def _compile(function: Any, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the function, compiled when it is first called; if that fails, a warning and the function as it stands."""
     own = own_code(function)
-    chosen = [torch.compile(own, fullgraph=True, options=OPTIONS)]
+    chosen = [torch.compile(own, fullgraph=True, options=dict(options))]
 
     def call(*args: Any) -> Any:
         try:
