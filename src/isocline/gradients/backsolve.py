@@ -101,6 +101,8 @@ class BacksolveAdjoint(Gradient):
 
 
 class _BacksolveAdjoint(Rule):
+    name = "BacksolveAdjoint"
+
     def __init__(self, solver: Solver, controller: Controller, max_steps: int) -> None:
         self.solver = solver
         self.controller = controller
