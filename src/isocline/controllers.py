@@ -1,11 +1,11 @@
 """Who chooses the step size: fixed steps, or error control by the I, PI and PID rules."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,19 +28,6 @@ class Controller(ABC):
     @abstractmethod
     def tunable(self) -> tuple[str, ...]:
         """Names of the settings that a compiled program takes as tensors, so that it is not compiled for each value."""
-
-    def compilable(self, device: torch.device) -> Self:
-        """Return a copy with tensors for the tunable settings."""
-        changed = copy(self)
-        for name in self.tunable:
-            object.__setattr__(changed, name, _constant(getattr(self, name), device))
-        return changed
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """What is compiled in: all settings but the tunable ones."""
-        fixed = ((name, value) for name, value in vars(self).items() if name not in self.tunable)
-        return (type(self), *fixed)
 
     @property
     @abstractmethod
@@ -68,9 +55,21 @@ class Controller(ABC):
         """Judge an attempt of size h by what ``measure`` said: accept, size of the next step, memory."""
 
 
+def replaced(controller: Controller, values: Sequence[Tensor]) -> Controller:
+    """Return a copy with other values of its tunable settings."""
+    changed = copy(controller)
+    for name, value in zip(controller.tunable, values, strict=True):
+        object.__setattr__(changed, name, value)
+    return changed
+
+
 @lru_cache(maxsize=256)
-def _constant(value: float, device: torch.device) -> Tensor:
-    return torch.tensor(value, dtype=time_dtype(device), device=device)
+def compilable(controller: Controller, device: torch.device) -> tuple[Controller, Hashable]:
+    """Return the controller with tensors for its tunable settings, and all others as something to compare."""
+    values = [torch.tensor(getattr(controller, name), dtype=time_dtype(device)) for name in controller.tunable]
+    changed = replaced(controller, [value.to(device) for value in values])
+    fixed = ((name, value) for name, value in vars(controller).items() if name not in controller.tunable)
+    return changed, (type(controller), *fixed)
 
 
 @dataclass(frozen=True)

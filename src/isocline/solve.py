@@ -74,7 +74,9 @@ def solve(
         compile: run the stepping loops, forwards and backwards, as compiled programs: several times faster when f is
             cheap, after some seconds of compiling for each kind of f and of solve. f must be one graph for torch's
             compiler; if it is not, a warning says which line is to blame and the solve runs eagerly. Python side
-            effects of f (counters, prints) happen once a solve. First derivatives only.
+            effects of f (counters, prints) happen once a solve. First derivatives only. What is not compiled yet runs
+            eagerly: dense output with gradients, ``RecursiveCheckpointAdjoint`` with a budget, and the backward pass of
+            ``BacksolveAdjoint`` for several lanes.
         progress: show a progress bar (needs tqdm).
         throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
 
@@ -108,7 +110,9 @@ def solve(
     listed = _parameters(params)
     chosen = _gradient(gradient)
     start = layout.pack(y0)
-    traced = try_to_trace(field, times.values[0], start) if compile else None
+    # Dense output with a history for autograd is stepped eagerly.
+    wanted = compile and not (dense and torch.is_grad_enabled())
+    traced = try_to_trace(field, times.values[0], start) if wanted else None
     with _progress(progress, times.values) as observers:
         problem = Problem(field, start, times, solver, controller, max_steps, dense, listed, observers, traced, stats)
         outputs = chosen.solve(problem)
@@ -160,8 +164,7 @@ def _solver(method: object) -> Solver:
 
 def _controller(controller: object, rtol: float | None, atol: float | None) -> Controller:
     if controller is None:
-        default = PID()
-        return PID(default.rtol if rtol is None else rtol, default.atol if atol is None else atol)
+        return PID(PID.rtol if rtol is None else rtol, PID.atol if atol is None else atol)
     if rtol is not None or atol is not None:
         raise ValueError(
             "give either a controller or rtol and atol, not both; a PID takes them: PID(rtol=..., atol=...)"

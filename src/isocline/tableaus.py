@@ -62,6 +62,10 @@ class Tableau:
         object.__setattr__(self, "first_same_as_last", reuses)
         object.__setattr__(self, "error", error)
 
+    def __hash__(self) -> int:
+        """Hash cheaply: solves look up compiled programs by their method."""
+        return hash(self.name)
+
     @property
     def stages(self) -> int:
         """Number of stages s."""

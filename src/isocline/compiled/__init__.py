@@ -1,7 +1,7 @@
 """``solve(..., compile=True)``: the field as a graph, and the loops over it as compiled programs."""
 
 from isocline.compiled.graph import Traced, try_to_trace
-from isocline.compiled.loops import Bars, Record
-from isocline.compiled.run import Chunk, Run
+from isocline.compiled.loops import Bars, Leap, Record
+from isocline.compiled.run import Chunk, Run, backwards
 
-__all__ = ["Bars", "Chunk", "Record", "Run", "Traced", "try_to_trace"]
+__all__ = ["Bars", "Chunk", "Leap", "Record", "Run", "Traced", "backwards", "try_to_trace"]

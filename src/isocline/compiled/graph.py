@@ -14,10 +14,11 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from isocline.compiled.fallback import NotCapturedError, compiler_errors, warn
+from isocline.compiled.small_products import fuse_small_products
 from isocline.layout import Field
 from isocline.tree import Tree, align
 
@@ -27,17 +28,20 @@ class Graph:
     """A captured field, shared by all solves for which the front end's guards hold."""
 
     module: GraphModule
+    differentiated: GraphModule
+    """The same, better to differentiate."""
     sizes: dict[int, tuple[int, int]]
     """Inputs that are sizes: which dimension of which other input they are."""
     programs: dict[Any, Any] = field(default_factory=dict)
     """What was compiled over this graph."""
 
-    def __call__(self, inputs: Sequence[Any]) -> Sequence[Tensor]:
+    def __call__(self, inputs: Sequence[Any], differentiated: bool) -> Sequence[Tensor]:
         """Evaluate the field: the leaves of its result."""
         filled = list(inputs)
         for place, (source, dim) in self.sizes.items():
             filled[place] = filled[source].shape[dim]
-        result: Sequence[Tensor] = self.module(*filled)
+        module = self.differentiated if differentiated else self.module
+        result: Sequence[Tensor] = module.forward(*filled)
         return result
 
 
@@ -57,7 +61,9 @@ class Traced:
     f0: tuple[Tensor, ...]
     """Those of f there."""
 
-    def evaluate(self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any]) -> Sequence[Tensor]:
+    def evaluate(
+        self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any], differentiated: bool = False
+    ) -> Sequence[Tensor]:
         """Evaluate f with these inputs: t in the user's shape, and the leaves of y."""
         filled = list(inputs)
         if self.time is not None:
@@ -65,7 +71,7 @@ class Traced:
         for place, leaf in zip(self.state, y, strict=True):
             if place is not None:
                 filled[place] = leaf
-        return self.graph(filled)
+        return self.graph(filled, differentiated)
 
     def without_history(self) -> list[Any]:
         """Return the inputs detached, with nothing in place of t and y."""
@@ -86,15 +92,18 @@ class Traced:
 
 def try_to_trace(f: Field, t0: Tensor, y0: Tensor) -> Traced | None:
     """Capture f; if that fails warn, once for each f, and return None."""
-    key = _key(f.function)
-    if key in _refused:
+    name = f.function if isinstance(f.function, nn.Module) else _code(f.function)
+    if name in _refused:
         return None
     try:
         return trace(f, t0, y0)
     except compiler_errors() as error:
-        _refused.add(key)
+        _refused.add(name)
         warn(error)
         return None
+
+
+_refused: "WeakSet[Any]" = WeakSet()
 
 
 def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
@@ -107,7 +116,7 @@ def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
     t = f.layout.view_time(t0.detach()).clone().requires_grad_(with_grad)
     leaves = [x.detach().requires_grad_(with_grad) for x in align(f.layout.like, f.layout.unpack(y0.detach()))]
     _seen.call = None
-    results = _front_end(f.function)(f.function, f.layout.like, t, f.layout.build(leaves), f.args)
+    results = _capture(f.function, f.layout.like, t, f.layout.build(leaves), f.args)
     if _seen.call is None:
         raise NotCapturedError("f was not captured")
     graph, inputs = _seen.call
@@ -133,12 +142,13 @@ _seen = _Seen()
 
 def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     """Act as the compiler's back end: keep the graph, and note what it is called with."""
-    graph = Graph(module, _sizes(module))
+    forward, backward = (fuse_small_products(module, differentiated) for differentiated in (False, True))
+    graph = Graph(forward, backward, _sizes(module))
 
     def run(*inputs: Any) -> Any:
         _seen.call = graph, inputs
         with torch.no_grad():
-            return module(*inputs)
+            return module.forward(*inputs)
 
     return run
 
@@ -157,23 +167,32 @@ def _sizes(module: GraphModule) -> dict[int, tuple[int, int]]:
 _front_ends: "WeakKeyDictionary[Any, Callable[..., list[Tensor]]]" = WeakKeyDictionary()
 
 
-def _front_end(function: Callable[..., Tree]) -> Callable[..., list[Tensor]]:
-    """Return the capturing function for f, made once for each code of f or class of module.
+def _capture(function: Callable[..., Tree], *arguments: Any) -> list[Tensor]:
+    """Evaluate f through the front end; there is one for each code of f or class of modules.
 
-    Lambdas made anew for each solve share their code, and modules of one class can share a graph.
+    So lambdas made anew for each solve share what was captured, and so do alike modules of one class. What is unlike
+    is kept side by side, up to a limit; then the front end begins anew.
     """
-    key = _key(function)
-    if key not in _front_ends:
-        _front_ends[key] = torch.compile(own_code(_evaluate), fullgraph=True, backend=_receive)
-    return _front_ends[key]
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    code = _code(function)
+    if code not in _front_ends:
+        _front_ends[code] = _front_end()
+    try:
+        return _front_ends[code](function, *arguments)
+    except FailOnRecompileLimitHit:
+        _front_ends[code] = _front_end()
+        return _front_ends[code](function, *arguments)
 
 
-def _key(function: Callable[..., Tree]) -> Any:
+def _front_end() -> Callable[..., list[Tensor]]:
+    return torch.compile(own_code(_evaluate), fullgraph=True, backend=_receive)
+
+
+def _code(function: Callable[..., Tree]) -> Any:
     function = getattr(function, "__func__", function)
     return getattr(function, "__code__", type(function))
 
-
-_refused: "WeakSet[Any]" = WeakSet()
 
 _numbers = itertools.count()
 

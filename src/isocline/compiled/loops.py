@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from isocline.controllers import Controller
-from isocline.loop import RUNNING, advance, start, take
+from isocline.loop import RUNNING, advance, start
 from isocline.observers import Picks
 from isocline.solvers.base import Field, Solver
-from isocline.state import State, Step
+from isocline.state import State, Status, Step
+from isocline.stops import Stops
 
 Pull = Callable[..., Any]
 
@@ -64,8 +65,12 @@ def loop(going: Callable[..., Tensor], body: Callable[..., Any], values: tuple[A
 
 
 def begin(f: Field, solver: Solver, controller: Controller, t0: Tensor, t1: Tensor, y0: Tensor, f0: Tensor) -> State:
-    """Start a solve; every tensor of the state is its own, as the loop demands."""
-    state = start(f, solver, controller, t0, y0, t1, f0)
+    """Start a solve."""
+    return own(start(f, solver, controller, t0, y0, t1, f0))
+
+
+def own(state: State) -> State:
+    """Return a state every tensor of which is its own, as a loop demands."""
     copies: Any = (tuple(map(torch.clone, x)) if isinstance(x, tuple) else x.clone() for x in state)
     return State(*copies)
 
@@ -89,9 +94,8 @@ def sweep(
     room: Any = limit if record is None else len(record.t0)
 
     def going(attempts: Tensor, state: State) -> Tensor:
-        more: Tensor = (state.status == RUNNING).any() & (attempts < limit)
-        more = more & ((state.accepted - before).max() < room)
-        return more
+        full: Tensor = (state.accepted - before).max() >= room
+        return any_running(state) & (attempts < limit) & ~full
 
     def body(attempts: Tensor, state: State) -> tuple[Tensor, State]:
         new, step = advance(f, solver, controller, t_end, state)
@@ -110,6 +114,54 @@ def sweep(
         beyond = torch.arange(room, device=lanes.device).unsqueeze(1) >= state.accepted - before
         record = record._replace(t0=torch.where(beyond, state.t, record.t0), t1=torch.where(beyond, state.t, record.t1))
     return state, counts, record
+
+
+def any_running(state: State) -> Tensor:
+    """Whether a lane is on its way, 0-d."""
+    running: Tensor = (state.status == RUNNING).any()
+    return running
+
+
+class Leap(NamedTuple):
+    """How far a backward solve came on its way to the next stop."""
+
+    state: State
+    place: Tensor
+    """Index of the last stop reached, (L,)."""
+    t0: Tensor
+    """Where the last accepted step began, (L,)."""
+    inputs: tuple[Tensor, ...]
+    """The integrals of ``a^T df/dtheta`` so far."""
+
+
+def leap(attempt: Callable[..., Any], stops: Stops, at: Leap, limit: Tensor) -> tuple[Leap, Tensor]:
+    """Solve (y, a) backwards until a stop is reached; return where, and the attempts made.
+
+    Args:
+        attempt: one attempt in the adjoint problem: ``attempt(state, target) -> (new state, start of the step, whether
+            it was accepted, integrals over the step)``.
+        stops: the way.
+        at: where to begin.
+        limit: most attempts, 0-d.
+    """
+    from_place = at.place.clone()
+
+    def going(attempts: Tensor, at: Leap) -> Tensor:
+        return any_running(at.state) & (attempts < limit) & (at.place == from_place).all()
+
+    def body(attempts: Tensor, at: Leap) -> tuple[Tensor, Leap]:
+        target = stops.target(at.state.t, at.state.dt, at.place)
+        new, integrals = attempt(at.state, target)
+        accepted = new.accepted > at.state.accepted
+        place = stops.passed(new.t)
+        on_way = (new.status == int(Status.SUCCESS)) & (place < len(stops.times) - 1)
+        new = new._replace(status=torch.where(on_way, RUNNING, new.status))
+        totals = tuple(torch.where(accepted[0], a + b, a) for a, b in zip(at.inputs, integrals, strict=True))
+        return attempts + 1, Leap(new, place, torch.where(accepted, at.state.t, at.t0), totals)
+
+    at = at._replace(state=own(at.state), place=at.place.clone(), t0=at.t0.clone())
+    attempts, at = loop(going, body, (torch.zeros_like(limit), at))
+    return at, attempts
 
 
 class Bars(NamedTuple):
@@ -161,18 +213,3 @@ def reverse(
 
     _, bars = loop(going, body, (rows - 1, bars))
     return bars
-
-
-def replay(f: Field, solver: Solver, t0: Tensor, t1: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> tuple[Any, ...]:
-    """Take the steps t0 -> t1 (N, L) again; return the state and carry behind the last."""
-
-    def going(row: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> Tensor:
-        return row < len(t0)
-
-    def body(row: Tensor, y: Tensor, carry: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        at = row.reshape(1)
-        step, carry = take(f, solver, t0.index_select(0, at)[0], t1.index_select(0, at)[0], y, carry)
-        return row + 1, step.y1, carry
-
-    _, y, carry = loop(going, body, (torch.zeros((), dtype=torch.int64, device=y.device), y, carry))
-    return y, carry

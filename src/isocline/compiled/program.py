@@ -1,6 +1,6 @@
 """Compiled loops over one graph: made once, then called with the inputs of each solve."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -8,27 +8,31 @@ from torch import Tensor
 
 from isocline.compiled.fallback import compiler_errors, load_compiler, warn
 from isocline.compiled.graph import Traced, own_code
-from isocline.compiled.loops import Bars, Record, begin, replay, reverse, sweep
-from isocline.controllers import Controller
+from isocline.compiled.loops import Bars, Leap, Record, begin, leap, reverse, sweep
+from isocline.controllers import Controller, replaced
 from isocline.layout import Layout, make_layout
-from isocline.loop import park, take
+from isocline.loop import advance, park, take
+from isocline.numbers import column
 from isocline.solvers.base import Field, Solver
 from isocline.state import State
+from isocline.stops import Stops
 
 OPTIONS: dict[str, Any] = {
     # A program in C++ without Python between its kernels: half the time of small problems.
     "cpp_wrapper": True,
     # The vectorised tanh of the system's library is slow; by exp it is fused with its neighbours.
     "cpp.use_decompose_tanh": True,
+    # Waking a thread costs as much as some thousand operations.
+    "cpp.min_chunk_size": 4096,
 }
 """Of torch's inductor on the CPU."""
 
 
-def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Controller) -> "Program":
-    """Return the program for this kind of solve, from the graph's own store."""
-    key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, controller.kind)
+def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Controller, kind: Hashable) -> "Program":
+    """Return the program for this kind of solve and controller, from the graph's own store."""
+    key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, kind)
     if key not in traced.graph.programs:
-        traced.graph.programs[key] = Program(traced, layout, solver)
+        traced.graph.programs[key] = Program(traced, layout, solver, controller)
     program: Program = traced.graph.programs[key]
     return program
 
@@ -39,9 +43,9 @@ class Program:
     All take the field's ``inputs`` and, for its shapes, the leaves ``like`` of the user's state.
     """
 
-    def __init__(self, traced: Traced, layout: Layout, solver: Solver) -> None:
+    def __init__(self, traced: Traced, layout: Layout, solver: Solver, controller: Controller) -> None:
         """Compile nothing yet."""
-        evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout))
+        evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout, differentiated=False))
         places = traced.differentiable
 
         def field(inputs: Sequence[Any], like: Sequence[Tensor]) -> Field:
@@ -77,21 +81,30 @@ class Program:
             first = (bars.ends[0] + t0, bars.ends[1]) if ends else ()
             return Bars(bars.y + y0, (), first, tuple(a + b for a, b in zip(bars.inputs, chosen, strict=True)))
 
-        def again(inputs: Any, like: Any, t0: Tensor, t1: Tensor, y: Tensor, carry: Any) -> tuple[Any, ...]:
-            return replay(field(inputs, like), solver, t0, t1, y, carry)
+        def to_stop(controller: Controller, inputs: Any, like: Any, stops: Stops, at: Leap, limit: Tensor) -> Any:
+            def attempt(state: State, target: Tensor) -> Any:
+                tolerances = [getattr(controller, name) for name in controller.tunable]
+                *parts, integrals = adjoint_attempt(tolerances, list(inputs), list(like), target, *state)
+                return State(*parts), integrals
+
+            return leap(attempt, stops, at, limit)
 
         pack = torch.compiler.allow_in_graph(_packer(layout))
-        pull = torch.compiler.allow_in_graph(_puller(_evaluator(traced, layout), solver, places))
-        pull_start = torch.compiler.allow_in_graph(_start_puller(_evaluator(traced, layout), solver, places))
-        self.first, self.further, self.again = _compile(first), _compile(further), _compile(again)
-        self.backward, self.backward_to_start = _compile(backward), _compile(backward_to_start)
+        differentiated = _evaluator(traced, layout, differentiated=True)
+        pull = torch.compiler.allow_in_graph(_puller(differentiated, solver, places))
+        pull_start = torch.compiler.allow_in_graph(_start_puller(differentiated, solver, places))
+        adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(differentiated, solver, controller, places))
+        options = OPTIONS if layout.device.type == "cpu" else {}
+        self.to_stop = _compile(to_stop, options)
+        self.first, self.further = _compile(first, options), _compile(further, options)
+        self.backward, self.backward_to_start = _compile(backward, options), _compile(backward_to_start, options)
 
 
-def _compile(function: Any) -> Callable[..., Any]:
+def _compile(function: Any, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the function, compiled when it is first called; if that fails, a warning and the function as it stands."""
     load_compiler()
     own = own_code(function)
-    chosen = [torch.compile(own, fullgraph=True, options=OPTIONS)]
+    chosen = [torch.compile(own, fullgraph=True, options=dict(options))]
 
     def call(*args: Any) -> Any:
         try:
@@ -115,14 +128,14 @@ def _packer(layout: Layout) -> Callable[[Sequence[Tensor]], Tensor]:
     return pack
 
 
-def _evaluator(traced: Traced, layout: Layout) -> Callable[..., Tensor]:
+def _evaluator(traced: Traced, layout: Layout, differentiated: bool) -> Callable[..., Tensor]:
     """Return ``f(t (L,), y (L, n), like, inputs) -> (L, n)`` over the graph."""
     traced = traced.bare()
     batch_dims = len(layout.batch_shape)
 
     def evaluate(t: Tensor, y: Tensor, like: Sequence[Tensor], inputs: Sequence[Any]) -> Tensor:
         shapes = make_layout(layout.build(like), batch_dims)
-        return shapes.pack(layout.build(traced.evaluate(shapes.view_time(t), shapes.leaves(y), inputs)))
+        return shapes.pack(layout.build(traced.evaluate(shapes.view_time(t), shapes.leaves(y), inputs, differentiated)))
 
     return evaluate
 
@@ -178,3 +191,43 @@ def _start_puller(evaluate: Callable[..., Tensor], solver: Solver, places: Seque
         return y0_bar, (time,), tuple(chosen)
 
     return pull_start
+
+
+def _adjoint_attempt(
+    evaluate: Callable[..., Tensor], solver: Solver, controller: Controller, places: Sequence[int]
+) -> Callable[..., Any]:
+    """Return one attempt to step (y, a) of the adjoint ODE, and the parameters' integrals over it, with one lane."""
+
+    def attempt(
+        tolerances: Sequence[Tensor], inputs: list[Any], like: list[Tensor], target: Tensor, *parts: Any
+    ) -> tuple[Any, ...]:
+        state = State(*parts)
+        own = replaced(controller, tolerances)
+        pulls: list[tuple[Any, Tensor]] = []
+
+        def f(t: Tensor, ya: Tensor) -> Tensor:
+            y, a = ya.tensor_split(2, dim=1)
+
+            def field(y: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+                filled = list(inputs)
+                for place, x in zip(places, chosen, strict=True):
+                    filled[place] = x
+                return evaluate(t, y, like, filled)
+
+            product: Any = torch.func.vjp(field, y, [inputs[i] for i in places])
+            dy, pull = product
+            pulls.append((pull, a))
+            return torch.cat([dy, -pull(a)[0]], dim=1)
+
+        if state.carry:
+            f(state.t, state.y)  # the stage that was carried over: its value is known, its integrand is not
+        new, step = advance(f, solver, own, target, state)
+        h = step.t0 - step.t1  # time runs backwards here, the integral forwards
+        integrals = [torch.zeros_like(inputs[i]) for i in places]
+        for weight, (pull, a) in zip(solver.weights, pulls, strict=True):
+            if weight:
+                _, bars = pull(column(weight * h, a) * a)
+                integrals = [total + bar for total, bar in zip(integrals, bars, strict=True)]
+        return *new, tuple(integrals)
+
+    return attempt

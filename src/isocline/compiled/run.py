@@ -1,18 +1,21 @@
 """A solve by compiled loops: they hand over records of accepted steps, from which saved states are interpolated."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from isocline.compiled.graph import Traced
-from isocline.compiled.loops import Record
+from isocline.compiled.loops import Leap, Record
 from isocline.compiled.program import make_program
+from isocline.controllers import Controller, compilable
 from isocline.observers import Picks
 from isocline.problem import Dense, Outputs, Problem
+from isocline.solvers.base import Solver
 from isocline.state import State, Status, Step
+from isocline.stops import Stops
 
 LONGEST, LARGEST = 128, 2**26
 """Most rows of a record, and most bytes it should have: then the loop hands it over and begins another."""
@@ -45,7 +48,8 @@ class Run:
         """Find the program."""
         self.problem = problem
         self.traced = traced
-        self.program = make_program(traced, problem.field.layout, problem.solver, problem.controller)
+        self.controller, kind = compilable(problem.controller, problem.y0.device)
+        self.program = make_program(traced, problem.field.layout, problem.solver, problem.controller, kind)
         self.inputs = traced.without_history()
         self.times = problem.times.detach()
         self.attempts = 0
@@ -59,11 +63,10 @@ class Run:
     def chunks(self, recorded: bool, most: int = LONGEST) -> Iterator[Chunk]:
         """Solve, and yield the steps record by record; the last chunk has the final state."""
         problem, program, state = self.problem, self.program, None
-        controller = problem.controller.compilable(problem.y0.device)
         stages = problem.dense or len(self.times) > 2
         while True:
             record = self._room(stages, most) if recorded or stages else None
-            common = controller, self.inputs, self.traced.y0
+            common = self.controller, self.inputs, self.traced.y0
             if state is None:
                 ends = self.times[0], self.times[-1]
                 state, counts, record = program.first(*common, self.traced.f0, *ends, record, self._limit())
@@ -164,3 +167,17 @@ def dense(record: Record, y: Tensor) -> Dense:
     y0 = torch.where(rests, y, record.y0)
     y1 = torch.cat([y0[1:], y.unsqueeze(0)])
     return Dense(record.t0, record.t1, y0, y1, torch.stack(record.stages, dim=2))
+
+
+def backwards(problem: Problem, traced: Traced, solver: Solver, controller: Controller) -> Callable[..., Any]:
+    """Return the compiled loop from stop to stop of an adjoint solve with one lane."""
+    tuned, kind = compilable(controller, problem.y0.device)
+    program = make_program(traced, problem.field.layout, solver, controller, kind)
+    inputs = traced.without_history()
+
+    def leap(at: Leap, stops: Stops, most: int) -> tuple[Leap, int]:
+        limit = torch.full((), most, dtype=torch.int64, device=problem.y0.device)
+        at, attempts = program.to_stop(tuned, inputs, traced.y0, stops, at, limit)
+        return at, int(attempts)
+
+    return leap

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isocline.checks import check_whole
+from isocline.compiled import backwards
 from isocline.controllers import PID, Controller
 from isocline.gradients.base import Gradient, run
 from isocline.gradients.captured import Captured
@@ -100,6 +101,8 @@ class BacksolveAdjoint(Gradient):
 
 
 class _BacksolveAdjoint(Rule):
+    name = "BacksolveAdjoint"
+
     def __init__(self, solver: Solver, controller: Controller, max_steps: int) -> None:
         self.solver = solver
         self.controller = controller
@@ -118,7 +121,10 @@ class _BacksolveAdjoint(Rule):
         """Solve (y, a) back to the start."""
         ends, ys = _reached(problem.times.detach(), ys, self.arrived)
         stops = _stops(gradients.ys)
-        sweep = Sweep(captured, self.solver, self.controller, ends[stops], ys[stops], gradients.ys[stops])
+        leap = None
+        if problem.traced is not None and len(problem.y0) == 1:
+            leap = backwards(problem, problem.traced, self.solver, self.controller)
+        sweep = Sweep(captured, self.solver, self.controller, ends[stops], ys[stops], gradients.ys[stops], leap)
         a = sweep.run(self.max_steps + len(stops))
         times_bar = None
         if times:

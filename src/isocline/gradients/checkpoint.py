@@ -60,6 +60,8 @@ class RecursiveCheckpointAdjoint(Gradient):
 
 
 class _RecursiveCheckpointAdjoint(Rule):
+    name = "RecursiveCheckpointAdjoint"
+
     def __init__(self, budget: int | None) -> None:
         self.budget = budget
         self.tape: Tape

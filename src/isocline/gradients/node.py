@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ class Gradients(NamedTuple):
 
 class Rule(ABC):
     """A forward pass without autograd, and its backward pass."""
+
+    name: ClassVar[str]
+    """For messages."""
 
     @abstractmethod
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
@@ -99,8 +102,8 @@ class _Solve(torch.autograd.Function):
         call: _Call = ctx.call
         if torch.is_grad_enabled():
             raise RuntimeError(
-                f"{type(call.rule).__name__.lstrip('_')} gives first derivatives only, but create_graph=True asks for "
-                "more; use solve(..., gradient=isocline.DirectAdjoint()) for higher derivatives"
+                f"{call.rule.name} gives first derivatives only, but create_graph=True asks for more; use "
+                "solve(..., gradient=isocline.DirectAdjoint(), compile=False) for higher derivatives"
             )
         ys = ctx.saved_tensors[0]  # also checks that no input was changed in place since
         # What was not reached is nan whatever was given.

@@ -13,6 +13,8 @@ from isocline.solution import Stats
 class Recorded(Rule):
     """Record every accepted step (state and carry); backwards, take each again and pull the gradient through it."""
 
+    name = "a compiled solve"
+
     def __init__(self, traced: Traced) -> None:
         """Solve over a traced field."""
         self.traced = traced

@@ -1,11 +1,12 @@
 """The backward solve of ``BacksolveAdjoint``: state and adjoint together, from the last save time to the first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from isocline.compiled import Leap
 from isocline.controllers import Controller
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import add
@@ -14,6 +15,7 @@ from isocline.observers import interpolate, pairs
 from isocline.solution import SolveError, failure_message
 from isocline.solvers.base import Carry, Solver
 from isocline.state import State, Status, Step
+from isocline.stops import Stops, make_stops
 
 
 class Evaluation(NamedTuple):
@@ -83,19 +85,27 @@ class Sweep:
         stops: times (S, L): the last save time first, the start of the forward solve last.
         ys: states saved there, (S, L, n).
         bars: gradients of the loss with respect to them, (S, L, n).
+        leap: a compiled loop from stop to stop, or None to make each attempt here.
     """
 
     def __init__(
-        self, captured: Captured, solver: Solver, controller: Controller, stops: Tensor, ys: Tensor, bars: Tensor
+        self,
+        captured: Captured,
+        solver: Solver,
+        controller: Controller,
+        stops: Tensor,
+        ys: Tensor,
+        bars: Tensor,
+        leap: "Callable[[Leap, Stops, int], tuple[Leap, int]] | None" = None,
     ) -> None:
         """Stand at the last save time."""
+        self.leap = leap
         self.captured, self.solver, self.controller = captured, solver, controller
         self.stops, self.ys, self.bars = stops, ys, bars
         self.f = AdjointField(captured)
         self.lanes = torch.arange(stops.shape[1], device=stops.device)
-        self.sign = torch.where(stops[-1] < stops[0], -1.0, 1.0).to(stops.dtype)
-        self.ascending = (stops * self.sign).T.contiguous()
-        self.place = self._passed(stops[0])
+        self.on_way = make_stops(stops)
+        self.place = self.on_way.passed(stops[0])
         self.first: Evaluation | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
         self.steps = self.accepted = 0
@@ -113,11 +123,12 @@ class Sweep:
         y = torch.cat([self.ys[0], a], dim=1)
         state = start(self.f, self.solver, self.controller, self.stops[0], y, self.stops[-1])
         self.first = self._evaluation(state.carry)
-        for _ in range(max_steps):
-            state, n_running = self._attempt(state)
-            if not n_running:
-                break
-        else:
+        left = max_steps
+        n_running = 1
+        while n_running and left:
+            state, n_running, attempts = self._attempt(state) if self.leap is None else self._leap(state, left)
+            left -= attempts
+        if n_running:
             state = state._replace(
                 status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
             )
@@ -125,11 +136,32 @@ class Sweep:
             raise SolveError(f"backward pass of BacksolveAdjoint: {message}")
         return state.y[:, y.shape[1] // 2 :]
 
-    def _attempt(self, state: State) -> tuple[State, int]:
-        """Try one step in every lane; return the state after it and how many lanes still run (one host sync)."""
+    def _leap(self, state: State, most: int) -> tuple[State, int, int]:
+        """Solve until a stop is reached, with one lane; return as ``_attempt`` does."""
+        assert self.leap is not None
+        zeros = tuple(torch.zeros_like(x) for x in self.captured.inner)
+        at, attempts = self.leap(Leap(state, self.place, state.t, zeros), self.on_way, most)
+        self.inner_bar = add(self.inner_bar, at.inputs)
+        new, place = at.state, at.place
+        inside = (place - self.place - 1).clamp(min=0)
+        counts = [new.status == Status.RUNNING, new.accepted - state.accepted, place > self.place, inside]
+        n_running, n_moved, n_arrived, n_inside = torch.stack([c.sum() for c in counts]).tolist()
+        self.steps, self.accepted = self.steps + attempts, self.accepted + n_moved
+        if n_arrived:
+            new = self._arrive(new, at.t0, place, inside, n_inside)
+        self.place = place
+        if n_running:
+            new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
+        self.captured.field.evaluations += attempts * self.solver.evaluations
+        return new, n_running, attempts
+
+    def _attempt(self, state: State) -> tuple[State, int, int]:
+        """Try one step in every lane; return the state, how many lanes still run (one host sync), and 1 attempt."""
         self.f.evaluations.clear()
-        new, step = advance(self.f, self.solver, self.controller, self._target(state), state)
-        place = self._passed(new.t)
+        new, step = advance(
+            self.f, self.solver, self.controller, self.on_way.target(state.t, state.dt, self.place), state
+        )
+        place = self.on_way.passed(new.t)
         on_the_way = (new.status == Status.SUCCESS) & (place < len(self.stops) - 1)
         new = new._replace(status=torch.where(on_the_way, int(Status.RUNNING), new.status))
         tried, moved = state.status == Status.RUNNING, step.t1 != step.t0
@@ -141,22 +173,13 @@ class Sweep:
             self._integrate_parameters(step)
             self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
-            new = self._arrive(new, step, place, inside, n_inside)
+            new = self._arrive(new, step.t0, place, inside, n_inside)
         self.place = place
         if n_running and (n_arrived or (n_moved and n_rested)):
             # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
             new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
             self.first = self._evaluation(new.carry)
-        return new, n_running
-
-    def _passed(self, t: Tensor) -> Tensor:
-        """Index of the last stop at or before t (L,) on the way, (L,)."""
-        return torch.searchsorted(self.ascending, (t * self.sign).unsqueeze(1), right=True).squeeze(1) - 1
-
-    def _target(self, state: State) -> Tensor:
-        """Where the next step may end: at the farthest stop within reach, else it heads for the next."""
-        reachable = torch.maximum(self._passed(state.t + state.dt), self.place + 1)
-        return self.stops[reachable.clamp(max=len(self.stops) - 1), self.lanes]
+        return new, n_running, 1
 
     def _evaluation(self, ks: Carry) -> Evaluation | None:
         return self.f.evaluations.get(id(ks[0])) if ks else None
@@ -171,7 +194,7 @@ class Sweep:
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))
 
-    def _arrive(self, new: State, step: Step, place: Tensor, inside: Tensor, n_inside: int) -> State:
+    def _arrive(self, new: State, t0: Tensor, place: Tensor, inside: Tensor, n_inside: int) -> State:
         """Jump in the lanes that reached a stop: y becomes the saved state, a gains the loss's gradient there."""
         y, a = new.y.tensor_split(2, dim=1)
         arrived = (place > self.place).unsqueeze(1)
@@ -179,7 +202,7 @@ class Sweep:
         at_start = (place == len(self.stops) - 1).unsqueeze(1)
         a = a + torch.where(arrived & ~at_start, self.bars[place, self.lanes], 0.0)
         if n_inside:
-            a = a + self._passed_inside(new.t, step.t0, y, inside, n_inside)
+            a = a + self._passed_inside(new.t, t0, y, inside, n_inside)
         return new._replace(y=torch.cat([y, a], dim=1))
 
     def _passed_inside(self, t0: Tensor, t1: Tensor, y: Tensor, inside: Tensor, count: int) -> Tensor:
