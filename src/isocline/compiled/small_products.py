@@ -32,6 +32,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _is_small(node: Node, differentiated: bool) -> bool:
+    if len(node.args) < 2:  # given by name
+        return False
     x, weight = (_shape(argument) for argument in node.args[:2])
     if x is None or weight is None:
         return False
