@@ -61,7 +61,8 @@ class _Walk:
         more = self._of_outputs(index, chunk) if record.stages else []
         step = run.program.backward if index else run.program.backward_to_start
         rows = torch.full((), chunk.rows, dtype=torch.int64, device=run.times.device)
-        ends = [run.times[0], run.times[-1]] if self.bars.ends else []
+        # Copies: a loop must not be given two views of one tensor.
+        ends = [run.times[0].clone(), run.times[-1].clone()] if self.bars.ends else []
         # Stages are computed again.
         self.bars = step(run.inputs, run.traced.y0, rows, record._replace(stages=()), more, self.bars, ends)
 
