@@ -74,10 +74,21 @@ class Traced:
         return self.graph(filled, differentiated)
 
     def without_history(self) -> list[Any]:
-        """Return the inputs detached, with nothing in place of t and y."""
+        """Return the inputs detached, with nothing in place of t and y.
+
+        Of those that are views of one tensor all but the first are copied: loops refuse them.
+        """
         own = {self.time, *self.state}
-        plain = (x.detach() if isinstance(x, Tensor) else x for x in self.inputs)
-        return [0 if i in own else x for i, x in enumerate(plain)]
+        plain: list[Any] = []
+        storages = set()
+        for i, x in enumerate(self.inputs):
+            if isinstance(x, Tensor) and i not in own:
+                storage = x.untyped_storage().data_ptr()
+                plain.append(x.detach().clone() if storage in storages else x.detach())
+                storages.add(storage)
+            else:
+                plain.append(0 if i in own else x)
+        return plain
 
     def bare(self) -> "Traced":
         """Return the same without tensors, to be kept."""
@@ -148,7 +159,8 @@ def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     def run(*inputs: Any) -> Any:
         _seen.call = graph, inputs
         with torch.no_grad():
-            return module.forward(*inputs)
+            # Without history also where the graph itself switches gradients on again, behind an f's own no_grad.
+            return [x.detach() for x in module.forward(*inputs)]
 
     return run
 
