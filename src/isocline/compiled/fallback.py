@@ -39,6 +39,7 @@ def warn(error: Exception) -> None:
 
 def _reason(error: Exception) -> str:
     """First lines of the compiler's explanation."""
+    error = getattr(error, "inner_exception", error)
     text = str(getattr(error, "msg", None) or error) or type(error).__name__
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2])

@@ -153,6 +153,7 @@ _seen = _Seen()
 
 def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     """Act as the compiler's back end: keep the graph, and note what it is called with."""
+    _refuse_transforms(module)
     forward, backward = (fuse_small_products(module, differentiated) for differentiated in (False, True))
     graph = Graph(forward, backward, _sizes(module))
 
@@ -163,6 +164,17 @@ def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
             return [x.detach() for x in module.forward(*inputs)]
 
     return run
+
+
+def _refuse_transforms(module: GraphModule) -> None:
+    """Refuse a field that differentiates or vmaps inside.
+
+    The graph then counts on being the outermost transform, with gradients on as they were: it would be wrong without
+    gradients, and fail inside the gradient of a step.
+    """
+    for graph in (part.graph for part in module.modules() if isinstance(part, GraphModule)):
+        if any(str(getattr(node.target, "__name__", "")).endswith("_increment_nesting") for node in graph.nodes):
+            raise NotCapturedError("It uses a transform of torch.func, such as grad, vjp, jvp or vmap.")
 
 
 def _sizes(module: GraphModule) -> dict[int, tuple[int, int]]:
