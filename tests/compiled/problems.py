@@ -41,25 +41,28 @@ def solve_both(f: Callable[..., Any], y0: Any, ts: Any, **settings: Any) -> tupl
     return first, second
 
 
-def assert_same(first: iso.Solution, second: iso.Solution, more: int = 0) -> None:
-    """The same solution, with so many evaluations more: capturing f is one, which most methods need anyway."""
+def assert_same(first: iso.Solution, second: iso.Solution, more: int | None = 0) -> None:
+    """The same solution, with so many evaluations more: capturing f is one, which most methods need anyway.
+
+    None for solves with gradients in which one of several lanes is rejected: eager ones evaluate such a step again.
+    """
     for a, b in zip(leaves(first.ys), leaves(second.ys), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, equal_nan=True)
     assert torch.equal(first.ts, second.ts)
     assert torch.equal(first.status, second.status)
     assert torch.equal(first.stats.steps, second.stats.steps)
     assert torch.equal(first.stats.rejected, second.stats.rejected)
-    assert first.stats.evaluations == second.stats.evaluations + more
+    assert more is None or first.stats.evaluations == second.stats.evaluations + more
 
 
 def gradients(ys: Any, wanted: Sequence[Tensor], **settings: Any) -> list[Tensor]:
     """Gradients of a weighted sum of all saved states."""
     loss = sum((draw(*y.shape, seed=i) * y).sum() for i, y in enumerate(leaves(ys)))
-    return list(torch.autograd.grad(loss, wanted, **settings))
+    return list(torch.autograd.grad(loss, wanted, **{"retain_graph": True, **settings}))
 
 
 def assert_same_gradients(
-    f: Callable[..., Any], y0: Any, ts: Any, wanted: Sequence[Tensor], more: int = 0, **settings: Any
+    f: Callable[..., Any], y0: Any, ts: Any, wanted: Sequence[Tensor], more: int | None = 0, **settings: Any
 ) -> None:
     """The compiled solve and its gradients against the eager ones of ``DirectAdjoint``."""
     first, second = solve_both(f, y0, ts, **settings)

@@ -225,13 +225,13 @@ class TestFields:
 
     def test_many_networks_of_one_class(self) -> None:
         # Each is a graph of its own, kept by its class.
-        for depth in range(12):
+        for depth in range(10):
             net = nn.Sequential(*[nn.Linear(2, 2, dtype=torch.float64) for _ in range(depth)])
             assert_same(*solve_both(WithoutTime(net), Y0, (0.0, 1.0), method="euler", controller=iso.FixedStep(0.5)), more=1)
 
     def test_many_kinds_of_solve_over_one_field(self) -> None:
         fixed: dict[str, Any] = {"method": "euler", "controller": iso.FixedStep(0.5)}
-        for y0 in (draw(3, 2), draw(4, 2), draw(1, 2), draw(3, 2).float(), draw(2, 2, 2)):
+        for y0 in (draw(3, 2), draw(1, 2), draw(2, 2, 2)):
             for batch_dims in (0, 1):
                 for with_grad in (False, True):
                     with torch.set_grad_enabled(with_grad):
