@@ -10,12 +10,14 @@ import threading
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from os import sep
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from isocline.compiled.fallback import NotCapturedError, compiler_errors, warn
 from isocline.compiled.small_products import fuse_small_products
@@ -32,6 +34,8 @@ class Graph:
     """The same, better to differentiate."""
     sizes: dict[int, tuple[int, int]]
     """Inputs that are sizes: which dimension of which other input they are."""
+    family: int
+    """The same for all graphs of one f."""
     programs: dict[Any, Any] = field(default_factory=dict)
     """What was compiled over this graph."""
 
@@ -151,11 +155,11 @@ class _Seen(threading.local):
 _seen = _Seen()
 
 
-def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
+def _receive(family: int, module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     """Act as the compiler's back end: keep the graph, and note what it is called with."""
-    _refuse_transforms(module)
+    _check(module)
     forward, backward = (fuse_small_products(module, differentiated) for differentiated in (False, True))
-    graph = Graph(forward, backward, _sizes(module))
+    graph = Graph(forward, backward, _sizes(module), family)
 
     def run(*inputs: Any) -> Any:
         _seen.call = graph, inputs
@@ -166,15 +170,28 @@ def _receive(module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     return run
 
 
-def _refuse_transforms(module: GraphModule) -> None:
-    """Refuse a field that differentiates or vmaps inside.
+def _check(module: GraphModule) -> None:
+    """Refuse what is captured, but would be wrong or fail in the loops.
 
-    The graph then counts on being the outermost transform, with gradients on as they were: it would be wrong without
-    gradients, and fail inside the gradient of a step.
+    A graph that differentiates or vmaps counts on being the outermost such transform, with gradients on as they were;
+    and the gradient of a step cannot be compiled if numbers are read from tensors.
     """
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
     for graph in (part.graph for part in module.modules() if isinstance(part, GraphModule)):
-        if any(str(getattr(node.target, "__name__", "")).endswith("_increment_nesting") for node in graph.nodes):
-            raise NotCapturedError("It uses a transform of torch.func, such as grad, vjp, jvp or vmap.")
+        for node in graph.nodes:
+            if str(getattr(node.target, "__name__", "")).endswith("_increment_nesting"):
+                raise NotCapturedError("It uses a transform of torch.func, such as grad, vjp, jvp or vmap.")
+            value = node.meta.get("example_value")
+            if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) and free_unbacked_symbols(value):
+                raise NotCapturedError(f"It reads numbers from tensors.{_line(node)}")
+
+
+def _line(node: Node) -> str:
+    """The user's line that made a node."""
+    lines = [line.strip() for line in (node.stack_trace or "").splitlines()]
+    files = [i for i, line in enumerate(lines) if line.startswith("File") and f"{sep}torch{sep}" not in line]
+    return f" ({': '.join(lines[files[-1] : files[-1] + 2])})" if files else ""
 
 
 def _sizes(module: GraphModule) -> dict[int, tuple[int, int]]:
@@ -210,7 +227,8 @@ def _capture(function: Callable[..., Tree], *arguments: Any) -> list[Tensor]:
 
 
 def _front_end() -> Callable[..., list[Tensor]]:
-    return torch.compile(own_code(_evaluate), fullgraph=True, backend=_receive)
+    family = next(_families)
+    return torch.compile(own_code(_evaluate, str(family)), fullgraph=True, backend=partial(_receive, family))
 
 
 def _code(function: Callable[..., Tree]) -> Any:
@@ -218,17 +236,17 @@ def _code(function: Callable[..., Tree]) -> Any:
     return getattr(function, "__code__", type(function))
 
 
-_numbers = itertools.count()
+_families = itertools.count()
 
 
-def own_code(function: Any) -> Callable[..., Any]:
+def own_code(function: Any, name: str) -> Callable[..., Any]:
     """Return a copy of a function with code of its own: the compiler keeps its results, few of them, by code object.
 
-    And with a name of its own: by name and line the compiler remembers which numbers and sizes changed, and would take
-    those that differ between two programs for variable in both.
+    And with a longer name: by name and line the compiler remembers which numbers and sizes changed, and those that
+    differ between two programs should not be taken for variable in both.
     """
     copy = types.FunctionType(
-        function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}"),
+        function.__code__.replace(co_name=f"{function.__name__}_{name}"),
         function.__globals__,
         function.__name__,
         function.__defaults__,

@@ -32,7 +32,7 @@ def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Con
     """Return the program for this kind of solve and controller, from the graph's own store."""
     key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, kind)
     if key not in traced.graph.programs:
-        traced.graph.programs[key] = Program(traced, layout, solver, controller)
+        traced.graph.programs[key] = Program(traced, layout, solver, controller, f"{traced.graph.family}_{hash(key):x}")
     program: Program = traced.graph.programs[key]
     return program
 
@@ -43,8 +43,8 @@ class Program:
     All take the field's ``inputs`` and, for its shapes, the leaves ``like`` of the user's state.
     """
 
-    def __init__(self, traced: Traced, layout: Layout, solver: Solver, controller: Controller) -> None:
-        """Compile nothing yet."""
+    def __init__(self, traced: Traced, layout: Layout, solver: Solver, controller: Controller, name: str) -> None:
+        """Compile nothing yet; programs of one f and kind of solve, for other sizes, have one name."""
         evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout, differentiated=False))
         places = traced.differentiable
 
@@ -95,15 +95,15 @@ class Program:
         pull_start = torch.compiler.allow_in_graph(_start_puller(differentiated, solver, places))
         adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(differentiated, solver, controller, places))
         options = OPTIONS if layout.device.type == "cpu" else {}
-        self.to_stop = _compile(to_stop, options)
-        self.first, self.further = _compile(first, options), _compile(further, options)
-        self.backward, self.backward_to_start = _compile(backward, options), _compile(backward_to_start, options)
+        self.to_stop = _compile(to_stop, name, options)
+        self.first, self.further = _compile(first, name, options), _compile(further, name, options)
+        self.backward, self.backward_to_start = _compile(backward, name, options), _compile(backward_to_start, name, options)
 
 
-def _compile(function: Any, options: dict[str, Any]) -> Callable[..., Any]:
+def _compile(function: Any, name: str, options: dict[str, Any]) -> Callable[..., Any]:
     """Return the function, compiled when it is first called; if that fails, a warning and the function as it stands."""
     load_compiler()
-    own = own_code(function)
+    own = own_code(function, name)
     chosen = [torch.compile(own, fullgraph=True, options=dict(options))]
 
     def call(*args: Any) -> Any:
