@@ -15,6 +15,7 @@ from isocline.gradients import DirectAdjoint, Gradient
 from isocline.layout import Field, Layout, make_layout
 from isocline.numbers import spread
 from isocline.observers import Observer, Progress
+from isocline.per_lane import unmark
 from isocline.problem import Outputs, Problem
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
@@ -103,7 +104,8 @@ def solve(
     times = make_times(ts, layout)
     controller = _controller(controller, rtol, atol)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
-    field = Field(f, args, layout)
+    plain, per_lane = unmark(args, layout.batch_shape)
+    field = Field(f, plain, layout, per_lane)
     stats = Stats(0, 0, 0, 0)
     listed = _parameters(params)
     chosen = _gradient(gradient)
@@ -124,7 +126,7 @@ def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
         spread(x, problem.times).reshape(batch) for x in (state.status, state.steps, state.accepted)
     )
     stats = problem.stats
-    stats.evaluations = problem.field.evaluations
+    stats.evaluations, stats.rows = problem.field.evaluations, problem.field.rows
     stats.steps, stats.accepted, stats.rejected = steps, accepted, steps - accepted
     ys, times = outputs.ys, problem.times
     if batch and len(times) > 2:
