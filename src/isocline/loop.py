@@ -102,7 +102,7 @@ def integrate(
         asked = [observer.ask(step) for observer in observers]
         counts = fetch([total(new.status == RUNNING), total(new.accepted - state.accepted), *asked])
         n_running, n_accepted, *counts = counts
-        if n_accepted < tried and isinstance(state.t, Tensor) and torch.is_grad_enabled():
+        if n_accepted < tried and isinstance(state.t, Tensor) and new.y.requires_grad:
             new, step = _without_rejected(active.f, solver, state, new, step)
         for observer, count in zip(observers, counts, strict=True):
             observer.see(step, count)
@@ -111,8 +111,9 @@ def integrate(
             return active.whole(state)
         if n_running < active.enough:
             state, stay = active.narrow(state, n_running)
-            for observer in observers if stay is not None else ():
-                observer.narrow(stay)
+            if stay is not None:
+                for observer in observers:
+                    observer.narrow(stay)
         resting = n_running < active.rows
     out = where(state.status == RUNNING, int(Status.MAX_STEPS), state.status)
     return active.whole(state._replace(status=out))

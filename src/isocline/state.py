@@ -74,7 +74,9 @@ def join(states: Sequence[State]) -> State:
 
 
 def _each(function: Callable[..., Tensor], *states: State) -> State:
-    parts: Any = (tuple(map(function, *x)) if isinstance(x[0], tuple) else function(*x) for x in zip(*states, strict=True))
+    parts: Any = (
+        tuple(map(function, *x)) if isinstance(x[0], tuple) else function(*x) for x in zip(*states, strict=True)
+    )
     return State(*parts)
 
 
