@@ -241,6 +241,20 @@ def test_a_second_backward_pass_is_the_same(gradient: iso.Gradient) -> None:
     close(once, twice)
 
 
+@every_gradient
+def test_a_lane_that_has_ended_and_waits_for_others_to_leave_leaves_no_trace(gradient: iso.Gradient) -> None:
+    """Where it stands the derivative of f is infinite, and nothing depends on it."""
+    p = torch.tensor([1.0] + [5.0] * 9, dtype=F64).unsqueeze(1).requires_grad_()
+    f = Counted(lambda t, y, p: -y * (p - t).sqrt())
+    y0, ends = torch.ones(10, 1, dtype=F64), torch.tensor([1.0] + [2.0] * 9, dtype=F64)
+    options: dict[str, Any] = {"method": "midpoint", "controller": iso.FixedStep(0.25), "gradient": gradient}
+    sol = iso.solve(f, y0, (0.0, ends), args=(iso.PerLane(p),), batch_dims=1, **options)
+    assert set(f.rows) == {10}
+    sol.ys[-1].sum().backward()
+    assert p.grad is not None
+    assert p.grad.isfinite().all()
+
+
 def test_second_derivatives_go_through() -> None:
     y0, k = Y0.clone().requires_grad_(), K.clone().requires_grad_()
     f = lambda t, y, k: -k * y**2  # noqa: E731
@@ -287,9 +301,13 @@ def test_two_lanes_one_of_them_first() -> None:
     assert_close(sol.ys[-1], exact, rtol=1e-6, atol=1e-6)
 
 
-def test_a_norm_made_for_all_lanes_gets_them() -> None:
-    weights = torch.linspace(0.5, 2, 8, dtype=F64).unsqueeze(1)
-    controller = iso.PID(norm=lambda e: (weights * e).abs().amax(dim=1))
+WEIGHTS = torch.linspace(0.5, 2, 8, dtype=F64).unsqueeze(1)
+NORMS = {"closed over": lambda e: (WEIGHTS * e).abs().amax(dim=1), "coupled": lambda e: e.abs().amax(1) + e.abs().max()}
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_a_norm_made_for_all_lanes_gets_them(norm: Callable[[Tensor], Tensor]) -> None:
+    controller = iso.PID(norm=norm)
     f = Counted(decay)
     sol = iso.solve(f, Y0, (0.0, ENDS), args=(iso.PerLane(K),), batch_dims=1, controller=controller)
     assert all(rows == 8 for rows in f.rows[-5:])

@@ -12,7 +12,7 @@ from isocline.solvers.base import Attempt, Solver
 from isocline.state import State, Status, join, select
 
 FULL = 7 / 8
-"""Lanes leave when fewer than this part of those stepped still run: at most an eighth of the work is on others."""
+"""Lanes leave when no more than this part of those stepped still run: at most an eighth of the work is on others."""
 
 ALIKE = 100
 """Two results of f for the same lane are the same up to so many units of rounding."""

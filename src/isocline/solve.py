@@ -55,12 +55,16 @@ def solve(
 
     Args:
         f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
-            (*batch, 1, ..., 1), which broadcasts against the state: one f works for both.
+            (*batch, 1, ..., 1), which broadcasts against the state: one f works for both. With ``batch_dims=1`` row i
+            of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t and y
+            then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when samples have ended), all
+            are evaluated to the end: the same results, more slowly.
         y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
             time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
-        args: further arguments of f.
+        args: further arguments of f, or containers of such. Tensors with a row for each sample should be marked:
+            ``args=(PerLane(mu), k)``; f gets the tensor itself.
         method: a name in ``isocline.METHODS``, or a solver.
         rtol: relative tolerance per step, default 1e-5: a hundred times the resolution of float32.
         atol: absolute tolerance per step, in the units of y, default 1e-6.
