@@ -244,11 +244,12 @@ def test_a_second_backward_pass_is_the_same(gradient: iso.Gradient) -> None:
 @every_gradient
 def test_a_lane_that_has_ended_and_waits_for_others_to_leave_leaves_no_trace(gradient: iso.Gradient) -> None:
     """Where it stands the derivative of f is infinite, and nothing depends on it."""
-    p = torch.tensor([1.0] + [5.0] * 9, dtype=F64).unsqueeze(1).requires_grad_()
-    f = Counted(lambda t, y, p: -y * (p - t).sqrt())
-    y0, ends = torch.ones(10, 1, dtype=F64), torch.tensor([1.0] + [2.0] * 9, dtype=F64)
+    p = torch.ones((), dtype=F64, requires_grad=True)
+    f = Counted(lambda t, y, p: -y * (p - t).abs().sqrt())
+    ts = torch.tensor([[0.0] + [0.1] * 9, [1.0] + [2.0] * 9], dtype=F64)
+    y0 = torch.ones(10, 1, dtype=F64)
     options: dict[str, Any] = {"method": "midpoint", "controller": iso.FixedStep(0.25), "gradient": gradient}
-    sol = iso.solve(f, y0, (0.0, ends), args=(iso.PerLane(p),), batch_dims=1, **options)
+    sol = iso.solve(f, y0, ts, args=(p,), batch_dims=1, **options)
     assert set(f.rows) == {10}
     sol.ys[-1].sum().backward()
     assert p.grad is not None

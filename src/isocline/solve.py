@@ -57,7 +57,7 @@ def solve(
         f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
             (*batch, 1, ..., 1), which broadcasts against the state: one f works for both. With ``batch_dims=1`` row i
             of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t and y
-            then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when samples have ended), all
+            then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when some have ended), all
             are evaluated to the end: the same results, more slowly.
         y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
