@@ -72,6 +72,10 @@ class RungeKutta(Solver):
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()
 
+    def slope(self, carry: Carry) -> Tensor | None:
+        """What is carried, if anything."""
+        return carry[0] if carry else None
+
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
         tableau = self.tableau
