@@ -50,7 +50,10 @@ class Layout:
 
     def pack(self, tree: Tree) -> Tensor:
         """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0."""
-        parts = [tree] if self.single and isinstance(tree, Tensor) else align(self.like, tree)
+        if self.like is None and isinstance(tree, Tensor):
+            self._check(tree, 0)
+            return tree.reshape(self.lanes, -1)
+        parts = align(self.like, tree)
         for index, part in enumerate(parts):
             self._check(part, index)
         rows = [part.reshape(self.lanes, -1) for part in parts]
@@ -59,8 +62,8 @@ class Layout:
     def unpack(self, y: Tensor) -> Tree:
         """Return lanes (..., L, n) in the user's structure; further leading axes (save times) stay in front."""
         lead = y.shape[:-2]
-        if self.single:
-            return y.reshape(lead + self.shapes[0])
+        if self.like is None:
+            return y.reshape(lead + self.shapes[0] if lead else self.shapes[0])
         parts = zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
         return self.build(part.reshape(lead + shape) for part, shape in parts)
 
