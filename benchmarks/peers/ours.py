@@ -31,10 +31,12 @@ class Work(TorchWork):
             self.settings["gradient"] = GRADIENTS[kind]()
         if compiled:
             self.settings["compile"] = True
+        # Samples that have ended leave the batch, and their arguments with them.
+        self.marked = tuple(iso.PerLane(x) for x in self.args) if case.per_sample else self.args
         self.solve = self.solve_
 
     def solve_(self, field: Field, y0: State) -> State:
-        sol = iso.solve(field, y0, self.ts, args=self.args, **self.settings)
+        sol = iso.solve(field, y0, self.ts, args=self.marked, **self.settings)
         self.stats = sol.stats
         ys: State = sol.ys
         return ys

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
 from isocline.solvers import METHODS, RungeKutta, Solver
@@ -26,6 +27,7 @@ __all__ = [
     "FixedStep",
     "Gradient",
     "NeuralODE",
+    "PerLane",
     "RecursiveCheckpointAdjoint",
     "RungeKutta",
     "Solution",

@@ -5,7 +5,7 @@ joint solve is one lane that holds the whole batch; with ``batch_dims=b`` each i
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 from weakref import ReferenceType, ref
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import Number
+from isocline.per_lane import take_lanes
 from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
 
 
@@ -49,7 +50,10 @@ class Layout:
 
     def pack(self, tree: Tree) -> Tensor:
         """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0."""
-        parts = [tree] if self.single and isinstance(tree, Tensor) else align(self.like, tree)
+        if self.like is None and isinstance(tree, Tensor):
+            self._check(tree, 0)
+            return tree.reshape(self.lanes, -1)
+        parts = align(self.like, tree)
         for index, part in enumerate(parts):
             self._check(part, index)
         rows = [part.reshape(self.lanes, -1) for part in parts]
@@ -58,8 +62,8 @@ class Layout:
     def unpack(self, y: Tensor) -> Tree:
         """Return lanes (..., L, n) in the user's structure; further leading axes (save times) stay in front."""
         lead = y.shape[:-2]
-        if self.single:
-            return y.reshape(lead + self.shapes[0])
+        if self.like is None:
+            return y.reshape(lead + self.shapes[0] if lead else self.shapes[0])
         parts = zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
         return self.build(part.reshape(lead + shape) for part, shape in parts)
 
@@ -77,6 +81,12 @@ class Layout:
         if not isinstance(t, Tensor):
             return torch.full(self.time_shape, t, dtype=self.dtype, device=self.device)
         return t.to(self.dtype).reshape(self.time_shape)
+
+    def of(self, count: int) -> "Layout":
+        """Return the layout of ``count`` of the lanes, for one batch dimension."""
+        shapes = tuple(torch.Size((count, *shape[1:])) for shape in self.shapes)
+        time_shape = (count, *self.time_shape[1:])
+        return replace(self, shapes=shapes, batch_shape=torch.Size((count,)), time_shape=time_shape)
 
     def _check(self, part: Tensor, index: int) -> None:
         shape = self.shapes[index]
@@ -142,22 +152,58 @@ def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
 
 
 class Field:
-    """The user's vector field over lanes: ``field(t, y (L, n)) -> dy (L, n)``, counting its evaluations."""
+    """The user's vector field over lanes: ``field(t, y (L, n)) -> dy (L, n)``, counting its evaluations.
 
-    def __init__(self, function: Callable[..., Tree], args: tuple[Any, ...], layout: Layout) -> None:
-        """Wrap ``function(t, y, *args)``."""
+    Args:
+        function: evaluated as ``function(t, y, *args)``.
+        args: its further arguments.
+        layout: of its state.
+        per_lane: which leaves of ``args``, counted in order, are tensors with a row for each lane.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tree],
+        args: tuple[Any, ...],
+        layout: Layout,
+        per_lane: frozenset[int] = frozenset(),
+    ) -> None:
+        """Count from zero."""
         self.function = function
         self.args = args
         self.layout = layout
+        self.per_lane = per_lane
         self.evaluations = 0
+        self.spared = 0
+        """Lanes that were not evaluated, summed over evaluations."""
         self._last: tuple[ReferenceType[Tensor], int] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Lanes evaluated, summed over evaluations."""
+        return self.evaluations * self.layout.lanes - self.spared
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate the field once, for all lanes."""
+        return self._evaluate(t, y, self.layout, self.args)
+
+    def of(self, lanes: Tensor | None) -> Callable[[Number, Tensor], Tensor]:
+        """Return the field over some lanes (A,), counted by this one: ``(t (A,), y (A, n)) -> (A, n)``."""
+        if lanes is None:
+            return self
+        layout, args = self.layout.of(len(lanes)), take_lanes(self.args, self.per_lane, lanes)
+        spared = self.layout.lanes - layout.lanes
+
+        def evaluate(t: Number, y: Tensor) -> Tensor:
+            self.spared += spared
+            return self._evaluate(t, y, layout, args)
+
+        return evaluate
+
+    def _evaluate(self, t: Number, y: Tensor, layout: Layout, args: tuple[Any, ...]) -> Tensor:
         self.evaluations += 1
-        layout = self.layout
         before = _version(y)
-        dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *self.args))
+        dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *args))
         if _version(y) != before:
             raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
         self._check_last(dy)

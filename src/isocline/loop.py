@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from isocline.active import Active
 from isocline.controllers import Controller
+from isocline.layout import Field as UserField
 from isocline.numbers import Number, both, fetch, isfinite, negate, read, total, where
 from isocline.observers import Observer
 from isocline.solvers.base import Attempt, Carry, Field, Solver
@@ -45,8 +47,10 @@ def start(
     return State(t0, y0, carry, dt, memory, status, status * 0, status * 0)
 
 
-def advance(f: Field, solver: Solver, controller: Controller, t_end: Number, state: State) -> tuple[State, Step]:
-    """Attempt one step in every running lane.
+def advance(
+    f: Field, solver: Solver, controller: Controller, t_end: Number, state: State, resting: bool = True
+) -> tuple[State, Step]:
+    """Attempt one step in every running lane; ``resting=False`` says that all lanes are.
 
     With tensors it is pure: no synchronisation, no branch on values. With Python numbers it reads once.
     """
@@ -58,7 +62,8 @@ def advance(f: Field, solver: Solver, controller: Controller, t_end: Number, sta
     last = abs(state.dt) * (1 + eps**0.5) + eps * state.steps * abs(t_end) >= abs(left)
     target = where(last, t_end, _constant(state.t + state.dt))
     target = where(running, target, state.t)
-    attempt = solver.step(f, *park(running, state.t, target, state.y, state.carry))
+    begin = state.t, target, state.y, state.carry
+    attempt = solver.step(f, *(park(running, *begin) if resting else begin))
     with torch.no_grad():
         h = target - state.t
         error, largest = read(h, (controller.measure(state.y, attempt), _largest(attempt.y1)))
@@ -74,7 +79,7 @@ def advance(f: Field, solver: Solver, controller: Controller, t_end: Number, sta
 
 
 def integrate(
-    f: Field,
+    field: UserField,
     solver: Solver,
     controller: Controller,
     state: State,
@@ -84,23 +89,34 @@ def integrate(
 ) -> State:
     """Step until every lane has reached t_end or failed, or max_steps attempts were made.
 
-    One host synchronisation a step: the counts that the loop and the observers need come over together.
+    One host synchronisation a step: the counts that the loop and the observers need come over together. Lanes that have
+    ended leave when they have become enough to be worth it.
     """
-    rejected_before = 0
+    active = Active(field, solver, controller, t_end)
+    n_running, resting = active.rows, True
     for _ in range(max_steps):
-        new, step = advance(f, solver, controller, t_end, state)
+        new, step = advance(active.f, solver, controller, active.t_end, state, resting)
+        if active.lanes is not None:
+            step = step._replace(lanes=active.lanes)
+        tried = n_running
         asked = [observer.ask(step) for observer in observers]
-        counts = fetch([total(new.status == RUNNING), total(new.steps - new.accepted), *asked])
-        n_running, n_rejected, *counts = counts
-        if n_rejected > rejected_before and isinstance(state.t, Tensor) and torch.is_grad_enabled():
-            new, step = _without_rejected(f, solver, state, new, step)
-        rejected_before = n_rejected
+        counts = fetch([total(new.status == RUNNING), total(new.accepted - state.accepted), *asked])
+        n_running, n_accepted, *counts = counts
+        if n_accepted < tried and isinstance(state.t, Tensor) and new.y.requires_grad:
+            new, step = _without_rejected(active.f, solver, state, new, step)
         for observer, count in zip(observers, counts, strict=True):
             observer.see(step, count)
         state = new
         if not n_running:
-            return state
-    return state._replace(status=where(state.status == RUNNING, int(Status.MAX_STEPS), state.status))
+            return active.whole(state)
+        if n_running < active.enough:
+            state, stay = active.narrow(state, n_running)
+            if stay is not None:
+                for observer in observers:
+                    observer.narrow(stay)
+        resting = n_running < active.rows
+    out = where(state.status == RUNNING, int(Status.MAX_STEPS), state.status)
+    return active.whole(state._replace(status=out))
 
 
 def take(f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> tuple[Step, Carry]:
@@ -117,9 +133,10 @@ def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: 
     rejected there is nothing to keep; where only some were, the step is taken again with the others at rest.
     """
     if len(step.y0) == 1:
-        step, carry = Step(state.t, state.t, state.y, state.y, (), state.carry), state.carry
+        again, carry = Step(state.t, state.t, state.y, state.y, (), state.carry), state.carry
     else:
-        step, carry = take(f, solver, state.t, step.t1, state.y, state.carry)
+        again, carry = take(f, solver, state.t, step.t1, state.y, state.carry)
+    step = again._replace(lanes=step.lanes)
     return new._replace(t=step.t1, y=step.y1, carry=carry), step
 
 

@@ -81,7 +81,7 @@ def read(like: Number, tensors: Sequence[Tensor]) -> Sequence[Number]:
     """Return the tensors (L,) as numbers of the kind of ``like``: for Python numbers by one host synchronisation."""
     if isinstance(like, Tensor):
         return [x.to(like.dtype) for x in tensors]
-    return torch.cat([x.reshape(1) for x in tensors]).tolist()
+    return torch.cat(tuple(tensors)).tolist()
 
 
 def total(x: Number) -> "Tensor | int":

@@ -27,6 +27,9 @@ class Observer(ABC):
     def see(self, step: Step, count: int) -> None:
         """Take note of the step; ``count`` is what ``ask`` returned for it."""
 
+    def narrow(self, rows: Tensor) -> None:  # noqa: B027
+        """Expect steps that have only these of the rows they had until now: the other lanes have ended."""
+
 
 class Picks(NamedTuple):
     """Which save times fell into a step, as pairs (slot, lane).
@@ -36,13 +39,16 @@ class Picks(NamedTuple):
 
     slots: "slice | Tensor"
     lanes: Tensor | None
+    rows: Tensor | None = None
+    """Where the step has these lanes; None: it has all, in order."""
 
     def take(self, step: Step) -> Step:
         """Return the step with one row a pair, or unchanged with one lane, where rows broadcast."""
         if self.lanes is None:
             return step
-        t0, t1, y0, y1 = (part[self.lanes] for part in step[:4])
-        return Step(t0, t1, y0, y1, tuple(k[self.lanes] for k in step.stages), ())
+        rows = self.lanes if self.rows is None else self.rows
+        t0, t1, y0, y1 = (part[rows] for part in (step.t0, step.t1, step.y0, step.y1))
+        return Step(t0, t1, y0, y1, tuple(k[rows] for k in step.stages), ())
 
     def select(self, values: Tensor) -> Tensor:
         """Return the values (M, ...) of the pairs, from values (T, L, ...) at all save times."""
@@ -69,10 +75,14 @@ class Save(Observer):
         """Interpolate at the ``count`` save times."""
         self.latest = None
         if count:
-            self.latest = picks = self.reach.advance(count)
+            self.latest = picks = self.reach.advance(count, step.lanes)
             self.rows.append(interpolate(self.solver, step, picks, self.times))
             if isinstance(picks.slots, Tensor) and picks.lanes is not None:
                 self.places.append(picks.slots * self.times.shape[1] + picks.lanes)
+
+    def narrow(self, rows: Tensor) -> None:
+        """Follow the lanes that go on."""
+        self.reach.narrow(rows)
 
     def result(self, n: int, dtype: torch.dtype) -> Tensor:
         """Return (T, L, n); nan where a lane did not get."""
@@ -114,21 +124,33 @@ class Reach:
             self.reached = torch.where(step.t1 == step.t0, self.done, moved_to)
         return total(self.reached - self.done)
 
-    def advance(self, count: int) -> Picks:
-        """Go on behind those counted, and return them."""
+    def advance(self, count: int, lanes: Tensor | None) -> Picks:
+        """Go on behind those counted, and return them; ``lanes`` are the step's."""
         first, self.done = self.done, self.reached
         if isinstance(first, Tensor):
-            return pairs(first, self.done - first, count)
+            return pairs(first, self.done - first, count, lanes)
         return Picks(slice(first, self.done), None)
 
+    def narrow(self, rows: Tensor) -> None:
+        """Follow only the lanes in these rows."""
+        assert isinstance(self.ascending, Tensor)
+        self.ascending, self.sign = self.ascending.index_select(0, rows), self.sign.index_select(0, rows)
+        self.done = self.reached = self.done.index_select(0, rows)
 
-def pairs(first: Tensor, counts: Tensor, total: int) -> Picks:
-    """Return ``counts`` (L,) slots from ``first`` (L,) on in each lane; total is their sum, known to the host."""
+
+def pairs(first: Tensor, counts: Tensor, total: int, lanes: Tensor | None = None) -> Picks:
+    """Return ``counts`` (A,) slots from ``first`` (A,) on in each row; total is their sum, known to the host.
+
+    ``lanes`` says which lanes the rows are, None that they are all.
+    """
     index = torch.arange(total, device=first.device)
-    lanes = torch.arange(len(first), device=first.device)
-    lanes = torch.repeat_interleave(lanes, counts, output_size=total)
+    rows = torch.arange(len(first), device=first.device)
+    rows = torch.repeat_interleave(rows, counts, output_size=total)
     before = counts.cumsum(0) - counts
-    return Picks(index - before[lanes] + first[lanes], None if len(first) == 1 else lanes)
+    slots = index - before[rows] + first[rows]
+    if lanes is not None:
+        return Picks(slots, lanes[rows], rows)
+    return Picks(slots, None if len(first) == 1 else rows)
 
 
 def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tensor:
@@ -139,24 +161,24 @@ def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tens
 class Tape(Observer):
     """Records what a replay needs: the accepted grid, the picks, and states to restart from.
 
-    Its ``grid`` has N + 1 times: step i goes from entry i to entry i + 1; a lane that rests repeats its time.
+    Its ``grid`` has the two ends of every step, for the lanes that the step has; in one that rests they are equal.
 
     Args:
-        times: initial times.
         budget: most states kept; None keeps the one before every accepted step. When full, every other state is
             dropped, so those kept stay evenly spread whatever the number of steps.
         save: the observer, asked before this one, whose picks are recorded.
     """
 
-    def __init__(self, times: Number, budget: int | None, save: Save | None) -> None:
-        """Start at the given times."""
+    def __init__(self, budget: int | None, save: Save | None) -> None:
+        """Start empty."""
         self.budget = budget
         self.save = save
         self.length = 0
         self.stride = 1
         self.kept: list[tuple[int, tuple[Tensor, Carry]]] = []
         self.picks: dict[int, Picks] = {}
-        self.grid: list[Number] = [times]
+        self.grid: list[tuple[Number, Number]] = []
+        self.lanes: list[Tensor | None] = []
 
     def ask(self, step: Step) -> "Tensor | int":
         """Count the lanes that moved."""
@@ -171,7 +193,8 @@ class Tape(Observer):
         if self.save is not None and self.save.latest is not None:
             self.picks[self.length] = self.save.latest
         self.length += 1
-        self.grid.append(step.t1)
+        self.grid.append((step.t0, step.t1))
+        self.lanes.append(step.lanes)
 
     def _keep(self, index: int, step: Step) -> None:
         if self.budget is not None and len(self.kept) == self.budget:
@@ -204,7 +227,7 @@ class Record(Observer):
 
 
 class Progress(Observer):
-    """Reports the fraction of the interval done by the slowest lane, in thousandths."""
+    """Reports the fraction of the interval done by the slowest lane that is still stepped, in thousandths."""
 
     def __init__(self, t0: Tensor, t1: Tensor, report: Callable[[int], None]) -> None:
         """Call ``report`` with 0 .. 1000 after each step from t0 to t1 (each (L,))."""
@@ -220,3 +243,7 @@ class Progress(Observer):
     def see(self, step: Step, count: int) -> None:
         """Pass the report on."""
         self.report(count)
+
+    def narrow(self, rows: Tensor) -> None:
+        """Follow the lanes that go on."""
+        self.t0, self.span = self.t0.index_select(0, rows), self.span.index_select(0, rows)

@@ -17,6 +17,8 @@ class Stats:
 
     Args:
         evaluations: calls of f, over all lanes at once: an int.
+        rows: lanes that f was evaluated for, summed over its calls: an int. In a joint solve there is one lane; with
+            ``batch_dims`` each call is for the samples that have not ended.
         steps: attempted steps.
         accepted: accepted steps.
         rejected: rejected steps.
@@ -29,6 +31,7 @@ class Stats:
     accepted: "Tensor | int"
     rejected: "Tensor | int"
     backward: "Stats | None" = field(default=None)
+    rows: int = 0
 
 
 class SolveError(RuntimeError):

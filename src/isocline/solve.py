@@ -15,6 +15,7 @@ from isocline.gradients import DirectAdjoint, Gradient
 from isocline.layout import Field, Layout, make_layout
 from isocline.numbers import spread
 from isocline.observers import Observer, Progress
+from isocline.per_lane import unmark
 from isocline.problem import Outputs, Problem
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
@@ -54,12 +55,16 @@ def solve(
 
     Args:
         f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
-            (*batch, 1, ..., 1), which broadcasts against the state: one f works for both.
+            (*batch, 1, ..., 1), which broadcasts against the state: one f works for both. With ``batch_dims=1`` row i
+            of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t and y
+            then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when some have ended), all
+            are evaluated to the end: the same results, more slowly.
         y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
             time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
-        args: further arguments of f.
+        args: further arguments of f, or containers of such. Tensors with a row for each sample should be marked:
+            ``args=(PerLane(mu), k)``; f gets the tensor itself.
         method: a name in ``isocline.METHODS``, or a solver.
         rtol: relative tolerance per step, default 1e-5: a hundred times the resolution of float32.
         atol: absolute tolerance per step, in the units of y, default 1e-6.
@@ -105,7 +110,8 @@ def solve(
     times = make_times(ts, layout)
     controller = _controller(controller, rtol, atol)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
-    field = Field(f, args, layout)
+    plain, per_lane = unmark(args, layout.batch_shape)
+    field = Field(f, plain, layout, per_lane)
     stats = Stats(0, 0, 0, 0)
     listed = _parameters(params)
     chosen = _gradient(gradient)
@@ -128,7 +134,7 @@ def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
         spread(x, problem.times).reshape(batch) for x in (state.status, state.steps, state.accepted)
     )
     stats = problem.stats
-    stats.evaluations = problem.field.evaluations
+    stats.evaluations, stats.rows = problem.field.evaluations, problem.field.rows
     stats.steps, stats.accepted, stats.rejected = steps, accepted, steps - accepted
     ys, times = outputs.ys, problem.times
     if batch and len(times) > 2:

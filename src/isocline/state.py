@@ -1,8 +1,10 @@
 """What changes during a solve, what one attempted step did, and how a lane ended."""
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from isocline.numbers import Number
@@ -61,6 +63,23 @@ class State(NamedTuple):
     """Accepted steps, int64."""
 
 
+def select(state: State, rows: Tensor) -> State:
+    """Return the rows of some lanes; numbers must be tensors."""
+    return _each(lambda x: x.index_select(0, rows), state)
+
+
+def join(states: Sequence[State]) -> State:
+    """Return one state with the rows of several; numbers must be tensors."""
+    return _each(lambda *parts: torch.cat(parts), *states)
+
+
+def _each(function: Callable[..., Tensor], *states: State) -> State:
+    parts: Any = (
+        tuple(map(function, *x)) if isinstance(x[0], tuple) else function(*x) for x in zip(*states, strict=True)
+    )
+    return State(*parts)
+
+
 class Step(NamedTuple):
     """One step as observers see it: the interval ``[t0, t1]`` of each lane; a lane that did not move has t1 == t0."""
 
@@ -74,3 +93,5 @@ class Step(NamedTuple):
     """The solver's evaluations on this step, each (L, n); ``Solver.interpolate`` reads them."""
     carry: tuple[Tensor, ...]
     """The carry that the step began with: with t0 and y0 it is all that is needed to take the step again."""
+    lanes: Tensor | None = None
+    """Which lanes the rows are, ascending: those that had ended before are not among them. None: all, in order."""

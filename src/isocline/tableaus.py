@@ -10,6 +10,9 @@ from fractions import Fraction as F
 
 Number = float | F
 
+Sum = tuple[tuple[int, float], ...]
+"""A weighted sum of stages: pairs of index and weight."""
+
 
 @dataclass(frozen=True)
 class Tableau:
@@ -46,12 +49,14 @@ class Tableau:
     """Whether the last stage is f at y1, so that the next step can take it over as its first."""
     error: tuple[float, ...] | None = field(init=False, repr=False, compare=False)
     """Weights b - embedded of the error estimate."""
+    sums: tuple[Sum, ...] = field(init=False, repr=False, compare=False)
+    """The rows of a, then b, then the error's weights, each without its zeros: pairs (index of a stage, weight)."""
 
     def __post_init__(self) -> None:
         """Check that the lengths fit; the order conditions are the tests' business."""
         s = len(self.b)
-        rows = [len(row) for row in self.a]
-        if rows != list(range(s)) or len(self.c) != s or len(self.dense) != s:
+        lengths = [len(row) for row in self.a]
+        if lengths != list(range(s)) or len(self.c) != s or len(self.dense) != s:
             raise ValueError(
                 f"tableau {self.name!r}: with {s} weights, a needs rows of length 0..{s - 1}, c and dense {s} entries"
             )
@@ -61,6 +66,8 @@ class Tableau:
         error = None if self.embedded is None else tuple(x - y for x, y in zip(self.b, self.embedded, strict=True))
         object.__setattr__(self, "first_same_as_last", reuses)
         object.__setattr__(self, "error", error)
+        rows = (*self.a, self.b, *([] if error is None else [error]))
+        object.__setattr__(self, "sums", tuple(tuple((i, w) for i, w in enumerate(row) if w != 0.0) for row in rows))
 
     def __hash__(self) -> int:
         """Hash cheaply: solves look up compiled programs by their method."""

@@ -20,11 +20,13 @@ EVALUATIONS = {
     "cnf-2x64": 26,
     "conv-4x5x5": 14,
     "lorenz-1": 260,
-    "lorenz-20": 338,
-    "vdp-32": 1454,
+    "lorenz-20": 340,
+    "vdp-32": 1456,
     "saves-10": 68,
 }
-JOINT = [name for name in EVALUATIONS if name not in ("lorenz-20", "vdp-32")]
+TRIALS = {"lorenz-20": 2, "vdp-32": 2}
+"""Evaluations that find out whether f can do without samples that have ended."""
+JOINT = [name for name in EVALUATIONS if name not in TRIALS]
 """Where torchdiffeq, too, has the right number of step sizes."""
 BACKWARD = {"direct": 0, "checkpoint": 73, "backsolve": 98}
 
@@ -39,7 +41,7 @@ def counts(case: Case | str, contender: str) -> Counts:
 def test_evaluations_of_a_solve(name: str, expected: int) -> None:
     found = counts(name, "isocline:eager")
     assert found["evaluations"] == expected
-    assert found["evaluations"] == 2 + 6 * found["steps"]
+    assert found["evaluations"] == 2 + 6 * found["steps"] + TRIALS.get(name, 0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchdiffeq") is None, reason="torchdiffeq is not installed")

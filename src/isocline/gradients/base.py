@@ -11,7 +11,7 @@ from isocline.loop import integrate, start
 from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
 from isocline.problem import Dense, Outputs, Problem
-from isocline.state import Status
+from isocline.state import Status, Step
 from isocline.times import Times
 
 
@@ -53,10 +53,24 @@ def _reach(ts: Times) -> Reach:
 
 def stack_steps(record: Record, problem: Problem) -> Dense:
     """Stack recorded steps; a solve that made none gets one of length zero, so that y0 can be looked up."""
-    steps = record.steps
+    steps = _of_all_lanes(record.steps)
     if not steps:
         t, y = problem.times[:1], problem.y0.unsqueeze(0)
         return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, len(problem.solver.weights), 1))
     t0, t1 = stack([step.t0 for step in steps], problem.times), stack([step.t1 for step in steps], problem.times)
     y0, y1 = torch.stack([step.y0 for step in steps]), torch.stack([step.y1 for step in steps])
     return Dense(t0, t1, y0, y1, torch.stack([torch.stack(step.stages, dim=1) for step in steps]))
+
+
+def _of_all_lanes(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps with rows for all lanes; those that had left rest at their ends."""
+    whole: list[Step] = []
+    for step in steps:
+        if step.lanes is None:
+            whole.append(step)
+            continue
+        t, y, nothing = whole[-1].t1, whole[-1].y1, torch.zeros_like(whole[-1].y1)
+        t0, t1 = (t.index_copy(0, step.lanes, part) for part in (step.t0, step.t1))
+        y0, y1 = (y.index_copy(0, step.lanes, part) for part in (step.y0, step.y1))
+        whole.append(Step(t0, t1, y0, y1, tuple(nothing.index_copy(0, step.lanes, k) for k in step.stages), ()))
+    return whole

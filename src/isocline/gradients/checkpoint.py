@@ -65,13 +65,15 @@ class _RecursiveCheckpointAdjoint(Rule):
     def __init__(self, budget: int | None) -> None:
         self.budget = budget
         self.tape: Tape
+        self.end: Number
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         def make(save: Save | None) -> Tape:
-            self.tape = Tape(problem.ts.number(0), self.budget, save)
+            self.tape = Tape(self.budget, save)
             return self.tape
 
         outputs = run(problem, captured.f0, [make])
+        self.end = outputs.state.t
         if self.budget is not None and self.tape.length > self.budget:
             while len(self.tape.kept) > max(1, self.budget // 2):
                 self.tape.thin()  # the other half of the budget serves the reversal
@@ -85,7 +87,7 @@ class _RecursiveCheckpointAdjoint(Rule):
         # Within a budget the tape's own states make room for others; without one they can serve another backward pass.
         stack = list(self.tape.kept) if self.budget is None else self.tape.kept
         reverse(stack, self.tape.length, self.budget, walk.advance, walk.visit)
-        walk.finish()
+        walk.finish(self.end)
         problem.stats.backward = Stats(captured.field.evaluations, walk.steps, walk.steps, 0)
         captured.field.evaluations = 0
         return Gradients(walk.times_bar, walk.y_bar, tuple(walk.inner_bar))
@@ -98,10 +100,10 @@ class _Backward:
         self.problem = problem
         self.captured = captured
         self.tape = tape
-        self.grid = tape.grid
         self.gradients = gradients
         self.times = problem.times.detach().requires_grad_(times)
         self.times_bar = torch.zeros_like(self.times) if times else None
+        # For all lanes; a step changes the rows of those it has.
         self.y_bar = gradients.ys[-1].clone()
         self.carry_bar: tuple[Tensor | None, ...] | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
@@ -112,10 +114,12 @@ class _Backward:
         y, carry = state
         for index in range(first, last):
             self.steps += 1
-            step, carry = take(
-                self.captured.field, self.problem.solver, self.grid[index], self.grid[index + 1], y, carry
-            )
+            f = self.captured.field.of(self.tape.lanes[index])
+            step, carry = take(f, self.problem.solver, *self.tape.grid[index], y, carry)
             y = step.y1
+            stay = self._stay(index + 1)
+            if stay is not None:
+                y, carry = _rows(y, stay), tuple(_rows(part, stay) for part in carry)
         return y, carry
 
     def visit(self, index: int, state: tuple[Tensor, Carry]) -> None:
@@ -123,30 +127,37 @@ class _Backward:
         self.steps += 1
         y = state[0].detach().requires_grad_()
         carry = tuple(part.detach().requires_grad_() for part in state[1])
+        lanes = self.tape.lanes[index]
+        after = [None if bar is None else _rows(bar, lanes) for bar in self.carry_bar or [None] * len(carry)]
         with torch.enable_grad():
             t0, t1 = self._ends(index)
-            step, carry1 = take(self.captured.field, self.problem.solver, t0, t1, y, carry)
-            pairs = [(step.y1, self.y_bar), *zip(carry1, self.carry_bar or [None] * len(carry1), strict=True)]
+            step, carry1 = take(self.captured.field.of(lanes), self.problem.solver, t0, t1, y, carry)
+            pairs = [(step.y1, _rows(self.y_bar, lanes)), *zip(carry1, after, strict=True)]
             if (picks := self.tape.picks.get(index)) is not None:
                 rows = interpolate(self.problem.solver, step, picks, self.times[1:-1])
                 pairs.append((rows, picks.select(self.gradients.ys[1:-1])))
             if (dense := self.gradients.dense) is not None:
                 stages = torch.stack(step.stages, dim=1)
-                ends = zip((t0, t1, y, step.y1, stages), (part[index] for part in dense), strict=True)
+                ends = zip((t0, t1, y, step.y1, stages), (_rows(part[index], lanes) for part in dense), strict=True)
                 pairs += [(out, bar) for out, bar in ends if isinstance(out, Tensor)]
         bars = self._pull(pairs, (y, *carry))
-        self.y_bar = torch.zeros_like(y) if bars[0] is None else bars[0]
-        self.carry_bar = tuple(bars[1:])
+        self.y_bar = self._put(lanes, self.y_bar, torch.zeros_like(y) if bars[0] is None else bars[0])
+        before = self.carry_bar or [None] * len(carry)
+        self.carry_bar = tuple(
+            None if bar is old is None else self._put(lanes, old, torch.zeros_like(part) if bar is None else bar)
+            for part, old, bar in zip(carry, before, bars[1:], strict=True)
+        )
 
-    def finish(self) -> None:
+    def finish(self, end: Number) -> None:
         """Pull back through the first carry, and add the gradient of the state saved at the start."""
         problem = self.problem
         if self.carry_bar and any(bar is not None for bar in self.carry_bar):
             y = problem.y0.detach().requires_grad_()
             f = self.captured.field
             with torch.enable_grad():
-                moved = self.grid[-1] != self.grid[0]
-                t0 = self.times[0] if self.times.requires_grad else self.grid[0]
+                begin = problem.ts.number(0)
+                moved = end != begin
+                t0 = self.times[0] if self.times.requires_grad else begin
                 t0, _, start, _ = park(moved, t0, t0, y, ())
                 carry = problem.solver.init(f, t0, start, lambda: f(t0, start))
             (bar,) = self._pull(list(zip(carry, self.carry_bar, strict=True)), (y,))
@@ -155,11 +166,26 @@ class _Backward:
 
     def _ends(self, index: int) -> tuple[Number, Number]:
         """Ends of a step; where it starts or ends the solve they depend on the user's times."""
-        t0, t1 = self.grid[index], self.grid[index + 1]
+        t0, t1 = self.tape.grid[index]
         if not self.times.requires_grad:
             return t0, t1
-        t0, t1, first, last = spread(t0, self.times), spread(t1, self.times), self.times[0], self.times[-1]
+        first, last = (_rows(self.times[i], self.tape.lanes[index]) for i in (0, -1))
+        t0, t1 = spread(t0, self.times), spread(t1, self.times)
         return torch.where(t0 == first.detach(), first, t0), torch.where(t1 == last.detach(), last, t1)
+
+    def _stay(self, index: int) -> Tensor | None:
+        """Return which rows of the step before go on in step ``index``, or None for all."""
+        before, lanes = self.tape.lanes[index - 1], self.tape.lanes[index]
+        if lanes is None or lanes is before:
+            return None
+        return lanes if before is None else torch.searchsorted(before, lanes)
+
+    def _put(self, lanes: Tensor | None, old: Tensor | None, rows: Tensor) -> Tensor:
+        """Return gradients for all lanes with those of a step's lanes put in."""
+        if lanes is None:
+            return rows
+        old = rows.new_zeros(len(self.problem.y0), *rows.shape[1:]) if old is None else old
+        return old.index_copy(0, lanes, rows)
 
     def _pull(self, pairs: Sequence[tuple[Tensor, Tensor | None]], states: Sequence[Tensor]) -> list[Tensor | None]:
         """Vector-Jacobian product: add to the gradients of inner tensors and times, return those of the states."""
@@ -174,3 +200,7 @@ class _Backward:
             self.times_bar += bar
         self.inner_bar = add(self.inner_bar, bars[len(states) :])
         return bars[: len(states)]
+
+
+def _rows(values: Tensor, lanes: Tensor | None) -> Tensor:
+    return values if lanes is None else values.index_select(0, lanes)

@@ -111,4 +111,7 @@ class _Solve(torch.autograd.Function):
         cotangents = Cotangents(bars, Dense(*grads[1:]) if len(grads) > 1 else None)
         with call.autocast:
             result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
+        field, done = call.captured.field, call.problem.stats.backward
+        assert done is not None
+        done.rows, field.spared = done.evaluations * field.layout.lanes - field.spared, 0
         return (None, result.times, result.y0, *result.inner)

@@ -64,6 +64,10 @@ class Solver(ABC):
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Return the carry for the first step from (t0, y0); ``f0()`` is f there, evaluated at most once a solve."""
 
+    def slope(self, carry: Carry) -> Tensor | None:
+        """Return f at the point reached (L, n) if the carry holds it, else None."""
+        return None
+
     @abstractmethod
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Try the step from t0 to t1 (equal in lanes that rest, which must then give y1 = y0 finitely)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from isocline.numbers import Number, column, where
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.state import Step
-from isocline.tableaus import Tableau
+from isocline.tableaus import Sum, Tableau
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,25 @@ class RungeKutta(Solver):
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()
 
+    def slope(self, carry: Carry) -> Tensor | None:
+        """What is carried, if anything."""
+        return carry[0] if carry else None
+
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
         tableau = self.tableau
         h = t1 - t0
         stages = [*carry] or [f(t0, y0)]
         reuses = tableau.first_same_as_last
-        for c, row in list(zip(tableau.c, tableau.a, strict=True))[1 : -1 if reuses else None]:
+        last = tableau.stages - reuses
+        for c, row in zip(tableau.c[1:last], tableau.sums[1:last], strict=True):
             # Never beyond the step's end, not by rounding either.
             stages.append(f(t1 if c == 1.0 else t0 + c * h, _weighted(h, row, stages, y0)))
         # Summed first, so that adding to y0 rounds once a step.
-        y1 = y0 + _weighted(h, tableau.b, stages)
+        y1 = y0 + _weighted(h, tableau.sums[tableau.stages], stages)
         if reuses:
             stages.append(f(t1, y1))
-        error = None if tableau.error is None else _weighted(h, tableau.error, stages)
+        error = None if tableau.error is None else _weighted(h, tableau.sums[-1], stages)
         return Attempt(y1, error, tuple(stages), (stages[-1],) if reuses else ())
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
@@ -102,21 +107,21 @@ class RungeKutta(Solver):
         return y
 
 
-def _weighted(h: Number, weights: Sequence[float], stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
-    """Return ``h sum_i weights_i k_i``, and y0 if given, with no operation for a zero weight."""
-    terms = [(weight, k) for weight, k in zip(weights, stages, strict=False) if weight != 0.0]
-    if not isinstance(h, Tensor):
-        total = y0
-        for weight, k in terms:
-            total = k * (h * weight) if total is None else torch.add(total, k, alpha=h * weight)
-        assert total is not None
-        return total
-    (weight, k), *rest = terms
-    total = k * weight
-    for weight, k in rest:
-        total = torch.add(total, k, alpha=weight)
-    h = column(h, total)
-    return total * h if y0 is None else torch.addcmul(y0, h, total)
+def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
+    """Return ``h sum_i weight_i k_i``, and y0 if given."""
+    if not terms:
+        return torch.zeros_like(stages[0]) if y0 is None else y0
+    (i, weight), *rest = terms
+    if isinstance(h, Tensor):
+        total = stages[i] * weight
+        for i, weight in rest:
+            total = torch.add(total, stages[i], alpha=weight)
+        h = column(h, total)
+        return total * h if y0 is None else torch.addcmul(y0, h, total)
+    total = stages[i] * (h * weight) if y0 is None else torch.add(y0, stages[i], alpha=h * weight)
+    for i, weight in rest:
+        total = torch.add(total, stages[i], alpha=h * weight)
+    return total
 
 
 def _powers(theta: Tensor, count: int) -> Tensor:

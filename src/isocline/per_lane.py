@@ -1,0 +1,68 @@
+"""Arguments of f that have a row for each lane."""
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isocline.tree import describe, map_leaves
+
+
+@dataclass(frozen=True)
+class PerLane:
+    """Marks an argument of f as having one row for each sample: ``solve(..., args=(PerLane(mu), k), batch_dims=1)``.
+
+    f receives the plain tensor. In a per-sample solve, samples that have reached their end are no longer evaluated: f
+    gets the rows of the others in y, in t, and in the arguments marked so. Without ``batch_dims`` it changes nothing.
+
+    Args:
+        values: a tensor whose first dimensions are those of the batch.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> mu = torch.logspace(-1, 1, 8)
+        >>> f = lambda t, y, mu: -mu.unsqueeze(1) * y
+        >>> iso.solve(f, torch.ones(8, 2), (0.0, 1.0), args=(iso.PerLane(mu),), batch_dims=1).ys.shape
+        torch.Size([2, 8, 2])
+    """
+
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the type."""
+        if not isinstance(self.values, Tensor):
+            raise TypeError(f"PerLane needs a tensor, got {describe(self.values)}")
+
+
+def unmark(args: tuple[Any, ...], batch_shape: torch.Size) -> tuple[tuple[Any, ...], frozenset[int]]:
+    """Return the arguments as f gets them, and which of their leaves, counted in order, were marked.
+
+    Raises:
+        ValueError: a marked tensor has not the shape of the batch in front.
+    """
+    index, marked = count(), set()
+
+    def plain(x: Any) -> Any:
+        place = next(index)
+        if not isinstance(x, PerLane):
+            return x
+        if x.values.shape[: len(batch_shape)] != batch_shape:
+            raise ValueError(
+                f"PerLane needs one row for each sample, first dimensions {tuple(batch_shape)}; got "
+                f"{describe(x.values)}"
+            )
+        marked.add(place)
+        return x.values
+
+    return map_leaves(plain, args), frozenset(marked)
+
+
+def take_lanes(args: tuple[Any, ...], marked: frozenset[int], lanes: Tensor) -> tuple[Any, ...]:
+    """Return the arguments with only some rows of the marked leaves."""
+    if not marked:
+        return args
+    index = count()
+    taken: tuple[Any, ...] = map_leaves(lambda x: x.index_select(0, lanes) if next(index) in marked else x, args)
+    return taken
