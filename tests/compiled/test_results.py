@@ -227,7 +227,8 @@ class TestFields:
         # Each is a graph of its own, kept by its class.
         for depth in range(10):
             net = nn.Sequential(*[nn.Linear(2, 2, dtype=torch.float64) for _ in range(depth)])
-            assert_same(*solve_both(WithoutTime(net), Y0, (0.0, 1.0), method="euler", controller=iso.FixedStep(0.5)), more=1)
+            settings = {"method": "euler", "controller": iso.FixedStep(0.5)}
+            assert_same(*solve_both(WithoutTime(net), Y0, (0.0, 1.0), **settings), more=1)
 
     def test_many_kinds_of_solve_over_one_field(self) -> None:
         fixed: dict[str, Any] = {"method": "euler", "controller": iso.FixedStep(0.5)}
