@@ -115,7 +115,7 @@ class TestInputs:
     def test_structures(self) -> None:
         y0 = {"a": start(3, 2, 1), "b": (start(3), start(3))}
         for batch_dims in (0, 1):
-            assert_same_gradients(structured, y0, RISING, list(leaves(y0)), batch_dims=batch_dims, more=None, **TIGHT)
+            assert_same_gradients(structured, y0, RISING, list(leaves(y0)), batch_dims=batch_dims, **TIGHT)
 
 
 def structured(t: Tensor, s: dict[str, Any]) -> dict[str, Any]:
