@@ -41,10 +41,11 @@ def solve_both(f: Callable[..., Any], y0: Any, ts: Any, **settings: Any) -> tupl
     return first, second
 
 
-def assert_same(first: iso.Solution, second: iso.Solution, more: int | None = 0) -> None:
+def assert_same(first: iso.Solution, second: iso.Solution, more: int = 0) -> None:
     """The same solution, with so many evaluations more: capturing f is one, which most methods need anyway.
 
-    None for solves with gradients in which one of several lanes is rejected: eager ones evaluate such a step again.
+    With several lanes there may be fewer: eager solves make some to see if lanes can leave, and, with gradients, where
+    some lanes were rejected.
     """
     for a, b in zip(leaves(first.ys), leaves(second.ys), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, equal_nan=True)
@@ -52,7 +53,11 @@ def assert_same(first: iso.Solution, second: iso.Solution, more: int | None = 0)
     assert torch.equal(first.status, second.status)
     assert torch.equal(first.stats.steps, second.stats.steps)
     assert torch.equal(first.stats.rejected, second.stats.rejected)
-    assert more is None or first.stats.evaluations == second.stats.evaluations + more
+    if first.stats.steps.ndim:
+        assert first.stats.evaluations <= second.stats.evaluations + more
+    else:
+        assert first.stats.evaluations == second.stats.evaluations + more
+        assert first.stats.rows == first.stats.evaluations
 
 
 def gradients(ys: Any, wanted: Sequence[Tensor], **settings: Any) -> list[Tensor]:
@@ -62,7 +67,7 @@ def gradients(ys: Any, wanted: Sequence[Tensor], **settings: Any) -> list[Tensor
 
 
 def assert_same_gradients(
-    f: Callable[..., Any], y0: Any, ts: Any, wanted: Sequence[Tensor], more: int | None = 0, **settings: Any
+    f: Callable[..., Any], y0: Any, ts: Any, wanted: Sequence[Tensor], more: int = 0, **settings: Any
 ) -> None:
     """The compiled solve and its gradients against the eager ones of ``DirectAdjoint``."""
     first, second = solve_both(f, y0, ts, **settings)

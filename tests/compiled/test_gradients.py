@@ -40,9 +40,9 @@ def everything(weight: Tensor, computed: Tensor) -> Callable[..., Tensor]:
 @pytest.mark.usefixtures("graphs_only")
 class TestInputs:
     @pytest.mark.parametrize("timed", [False, True], ids=["fixed-times", "times"])
-    @pytest.mark.parametrize("layout", ["joint", "samples", "own-times", "decreasing"])
+    @pytest.mark.parametrize("layout", ["joint", "samples", "own-times"])
     def test_all_at_once(self, layout: str, timed: bool) -> None:
-        ts = OWN.clone() if layout == "own-times" else RISING.flip(0) if layout == "decreasing" else RISING.clone()
+        ts = OWN.clone() if layout == "own-times" else RISING.clone()
         ts.requires_grad_(timed)
         y0, weight, arg, theta = start(), draw(2, 2, seed=3), draw(2, seed=2), draw(2, seed=6)
         wanted = [y0, *(x.requires_grad_() for x in (weight, arg, theta)), *([ts] if timed else [])]
@@ -114,8 +114,7 @@ class TestInputs:
 
     def test_structures(self) -> None:
         y0 = {"a": start(3, 2, 1), "b": (start(3), start(3))}
-        for batch_dims in (0, 1):
-            assert_same_gradients(structured, y0, RISING, list(leaves(y0)), batch_dims=batch_dims, more=None, **TIGHT)
+        assert_same_gradients(structured, y0, RISING, list(leaves(y0)), **TIGHT)
 
 
 def structured(t: Tensor, s: dict[str, Any]) -> dict[str, Any]:
@@ -139,11 +138,9 @@ def uneven(t: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.usefixtures("graphs_only")
 class TestSteps:
-    @pytest.mark.parametrize("method", ["dopri5", "bosh3"])
-    def test_methods(self, method: str) -> None:
+    def test_another_method(self) -> None:
         y0 = start()
-        settings = {"rtol": 1e-5, "atol": 1e-5, "method": method}
-        assert_same_gradients(lambda t, y: torch.sin(t) * y - y**3, y0, RISING, [y0], **settings)
+        assert_same_gradients(lambda t, y: torch.sin(t) * y - y**3, y0, RISING, [y0], method="dopri5", **TIGHT)
 
     def test_a_method_that_carries_nothing(self) -> None:
         y0, ts = start(), RISING.clone().requires_grad_()
@@ -164,12 +161,11 @@ class TestSteps:
     def test_several_records(self, batch_dims: int) -> None:
         rate = draw(2, seed=5).requires_grad_()
         y0, ts = start(), torch.linspace(0, 3, 9, dtype=torch.float64).requires_grad_()
-        settings = {"method": "rk4", "controller": iso.FixedStep(0.01), "batch_dims": batch_dims}
-        assert_same_gradients(lambda t, y: torch.cos(rate * t + y), y0, ts, [y0, ts, rate], more=1, **settings)
         tight = {"rtol": 1e-9, "atol": 1e-9, "batch_dims": batch_dims, "method": "bosh3"}
         first, second = solve_both(lambda t, y: torch.cos(rate * t + y), y0, ts, **tight)
         assert (first.stats.accepted > 1.5 * LONGEST).all()
-        for a, b in zip(gradients(first.ys, [y0, rate]), gradients(second.ys, [y0, rate]), strict=True):
+        wanted = [y0, ts, rate]
+        for a, b in zip(gradients(first.ys, wanted), gradients(second.ys, wanted), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
 
     def test_a_lane_that_fails_leaves_the_others_alone(self) -> None:
@@ -269,20 +265,22 @@ class Cut(torch.autograd.Function):
         return 0.5 * rate * bar, (0.5 * y * bar).sum(dim=0)
 
 
+@pytest.mark.slow
 class TestMachineCode:
     """The same once more, in few cases: a program takes ten seconds to compile."""
 
     @pytest.mark.parametrize("batch_dims", [0, 1])
-    def test_everything_over_several_records(self, batch_dims: int) -> None:
+    def test_everything(self, batch_dims: int) -> None:
         net = Machine(30)
-        for end in (1.0, 9.0):
+        for end in (3.0,) if batch_dims else (1.0, 20.0):  # the last takes several records, and programs of its own
             y0, ts = start(), torch.linspace(0, end, 5, dtype=torch.float64).requires_grad_()
             settings = {"method": "bosh3", "rtol": 1e-7, "atol": 1e-7, "batch_dims": batch_dims}
             first, second = solve_both(net, y0, ts, **settings)
+            assert_same(first, second)
             wanted = [y0, ts, *net.parameters()]
             for a, b in zip(gradients(first.ys, wanted), gradients(second.ys, wanted), strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
-        assert (first.stats.accepted > LONGEST).all()
+        assert batch_dims or first.stats.accepted > LONGEST
 
 
 class Machine(Net):

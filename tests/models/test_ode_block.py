@@ -157,5 +157,8 @@ def test_settings_are_printed(layer: iso.NeuralODE) -> None:
     layer.rtol = 0.125
     assert "method='tsit5'" in repr(layer)
     assert "rtol=0.125" in repr(layer)
+    assert "compile" not in repr(layer)
     layer.controller = iso.FixedStep(0.25)
+    layer.compiled = True
     assert "FixedStep(dt=0.25)" in repr(layer)
+    assert "compile=True" in repr(layer)
