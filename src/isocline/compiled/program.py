@@ -97,10 +97,8 @@ class Program:
         options = OPTIONS if layout.device.type == "cpu" else {}
         self.to_stop = _compile(to_stop, name, options)
         self.first, self.further = _compile(first, name, options), _compile(further, name, options)
-        self.backward, self.backward_to_start = (
-            _compile(backward, name, options),
-            _compile(backward_to_start, name, options),
-        )
+        self.backward = _compile(backward, name, options)
+        self.backward_to_start = _compile(backward_to_start, name, options)
 
 
 def _compile(function: Any, name: str, options: dict[str, Any]) -> Callable[..., Any]:
