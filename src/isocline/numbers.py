@@ -1,7 +1,7 @@
 """Arithmetic of what belongs to a lane: the same formulas for (L,) tensors and for Python numbers.
 
 Several lanes, or a compiled loop, keep times, step sizes and statuses in tensors. A single lane that is stepped eagerly
-keeps them in Python numbers: an operation on a float costs a fiftieth of one on a tensor of one element, and the loop
+keeps them in Python numbers: an operation on a float costs far less than one on a tensor of one element, and the loop
 reads the size of the error once a step anyway. Code that must work for both uses the functions here instead of torch's.
 """
 

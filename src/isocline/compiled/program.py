@@ -141,6 +141,14 @@ def _evaluator(traced: Traced, layout: Layout, differentiated: bool) -> Callable
     return evaluate
 
 
+def _with(inputs: Sequence[Any], places: Sequence[int], chosen: Sequence[Tensor]) -> list[Any]:
+    """Return the inputs with others in some places."""
+    filled = list(inputs)
+    for place, x in zip(places, chosen, strict=True):
+        filled[place] = x
+    return filled
+
+
 def _puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[int]) -> Callable[..., Any]:
     """Return the vector-Jacobian product of one step."""
 
@@ -157,9 +165,7 @@ def _puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[in
         timed: bool,
     ) -> tuple[Any, ...]:
         def step(y: Tensor, carry: tuple[Tensor, ...], ends: tuple[Tensor, ...], chosen: Sequence[Tensor]) -> Any:
-            filled = list(inputs)
-            for place, x in zip(places, chosen, strict=True):
-                filled[place] = x
+            filled = _with(inputs, places, chosen)
             start, end = ends or (t0, t1)
             taken, after = take(lambda t, y: evaluate(t, y, like, filled), solver, start, end, y, carry)
             return taken.y1, after, taken.stages if stage_bars else ()
@@ -179,9 +185,7 @@ def _start_puller(evaluate: Callable[..., Tensor], solver: Solver, places: Seque
         moved: Tensor, t0: Tensor, y0: Tensor, carry_bar: tuple[Tensor, ...], inputs: list[Any], like: list[Tensor]
     ) -> tuple[Any, ...]:
         def init(t0: Tensor, y0: Tensor, chosen: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            filled = list(inputs)
-            for place, x in zip(places, chosen, strict=True):
-                filled[place] = x
+            filled = _with(inputs, places, chosen)
             t0, _, y0, _ = park(moved, t0, t0, y0, ())
             return solver.init(
                 lambda t, y: evaluate(t, y, like, filled), t0, y0, lambda: evaluate(t0, y0, like, filled)
@@ -210,9 +214,7 @@ def _adjoint_attempt(
             y, a = ya.tensor_split(2, dim=1)
 
             def field(y: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-                filled = list(inputs)
-                for place, x in zip(places, chosen, strict=True):
-                    filled[place] = x
+                filled = _with(inputs, places, chosen)
                 return evaluate(t, y, like, filled)
 
             product: Any = torch.func.vjp(field, y, [inputs[i] for i in places])
