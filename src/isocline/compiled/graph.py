@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from isocline.compiled.fallback import NotCapturedError, compiler_errors, warn
+from isocline.compiled.halves import Halves, Joint, cut, differentiate, lower
 from isocline.compiled.small_products import fuse_small_products
 from isocline.layout import Field
 from isocline.tree import Tree, align
@@ -29,24 +30,27 @@ from isocline.tree import Tree, align
 class Graph:
     """A captured field, shared by all solves for which the front end's guards hold."""
 
+    captured: GraphModule
+    """As the front end made it, for autograd."""
     module: GraphModule
-    differentiated: GraphModule
-    """The same, better to differentiate."""
+    """To evaluate without gradients."""
+    joint: Joint | None
+    """With its gradient, if it was captured with gradients on."""
     sizes: dict[int, tuple[int, int]]
     """Inputs that are sizes: which dimension of which other input they are."""
     family: int
     """The same for all graphs of one f."""
+    halves: Halves | None = None
+    """Of the joint graph, once it is known which inputs are t and y."""
     programs: dict[Any, Any] = field(default_factory=dict)
     """What was compiled over this graph."""
 
-    def __call__(self, inputs: Sequence[Any], differentiated: bool) -> Sequence[Tensor]:
-        """Evaluate the field: the leaves of its result."""
+    def fill(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return inputs with the sizes among them filled in."""
         filled = list(inputs)
         for place, (source, dim) in self.sizes.items():
             filled[place] = filled[source].shape[dim]
-        module = self.differentiated if differentiated else self.module
-        result: Sequence[Tensor] = module.forward(*filled)
-        return result
+        return filled
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,23 @@ class Traced:
     """The leaves of y0 in the user's shapes, without history."""
     f0: tuple[Tensor, ...]
     """Those of f there."""
+    kept: tuple[Tensor, ...]
+    """What an evaluation keeps for its gradient."""
 
-    def evaluate(
-        self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any], differentiated: bool = False
-    ) -> Sequence[Tensor]:
-        """Evaluate f with these inputs: t in the user's shape, and the leaves of y."""
+    def fill(self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any]) -> list[Any]:
+        """Return inputs with all that changes between evaluations: t in the user's shape, and the leaves of y."""
         filled = list(inputs)
         if self.time is not None:
             filled[self.time] = t
         for place, leaf in zip(self.state, y, strict=True):
             if place is not None:
                 filled[place] = leaf
-        return self.graph(filled, differentiated)
+        return self.graph.fill(filled)
+
+    def evaluate(self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any]) -> Sequence[Tensor]:
+        """Evaluate f under autograd."""
+        result: Sequence[Tensor] = self.graph.captured.forward(*self.fill(t, y, inputs))
+        return result
 
     def without_history(self) -> list[Any]:
         """Return the inputs detached, with nothing in place of t and y.
@@ -96,7 +105,7 @@ class Traced:
 
     def bare(self) -> "Traced":
         """Return the same without tensors, to be kept."""
-        return replace(self, inputs=(), y0=(), f0=())
+        return replace(self, inputs=(), y0=(), f0=(), kept=())
 
     @property
     def differentiable(self) -> tuple[int, ...]:
@@ -130,17 +139,18 @@ def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
     with_grad = torch.is_grad_enabled()
     t = f.layout.view_time(t0.detach()).clone().requires_grad_(with_grad)
     leaves = [x.detach().requires_grad_(with_grad) for x in align(f.layout.like, f.layout.unpack(y0.detach()))]
-    _seen.call = None
+    _seen.call, _seen.own = None, {id(x) for x in (t, *leaves)}
     results = _capture(f.function, f.layout.like, t, f.layout.build(leaves), f.args)
     if _seen.call is None:
         raise NotCapturedError("f was not captured")
-    graph, inputs = _seen.call
+    graph, inputs, kept = _seen.call
     _seen.call = None
     f.evaluations += 1
     places = {id(x): i for i, x in enumerate(inputs)}
     f.layout.pack(f.layout.build(results))  # checks it
     state = tuple(places.get(id(x)) for x in leaves)
-    return Traced(graph, inputs, places.get(id(t)), state, tuple(x.detach().clone() for x in leaves), tuple(results))
+    y0 = tuple(x.detach().clone() for x in leaves)
+    return Traced(graph, inputs, places.get(id(t)), state, y0, tuple(results), kept)
 
 
 def _evaluate(function: Callable[..., Tree], like: Tree, t: Tensor, y: Tree, args: tuple[Any, ...]) -> list[Tensor]:
@@ -149,7 +159,10 @@ def _evaluate(function: Callable[..., Tree], like: Tree, t: Tensor, y: Tree, arg
 
 
 class _Seen(threading.local):
-    call: tuple[Graph, tuple[Any, ...]] | None = None
+    own: set[int] = set()  # noqa: RUF012
+    """Identities of t and the leaves of y."""
+    call: tuple[Graph, tuple[Any, ...], tuple[Tensor, ...]] | None = None
+    """What was evaluated, with which inputs, and what it kept."""
 
 
 _seen = _Seen()
@@ -158,33 +171,44 @@ _seen = _Seen()
 def _receive(family: int, module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     """Act as the compiler's back end: keep the graph, and note what it is called with."""
     _check(module)
-    forward, backward = (fuse_small_products(module, differentiated) for differentiated in (False, True))
-    graph = Graph(forward, backward, _sizes(module), family)
+    examples = [node.meta["example_value"] for node in module.graph.find_nodes(op="placeholder")]
+    joint = differentiate(fuse_small_products(module, True), examples) if torch.is_grad_enabled() else None
+    plain = lower(module, examples) if _transforms(module) else fuse_small_products(module, False)
+    graph = Graph(module, plain, joint, _sizes(module), family)
 
     def run(*inputs: Any) -> Any:
-        _seen.call = graph, inputs
+        if joint is not None and graph.halves is None:
+            graph.halves = cut(joint, [i for i, x in enumerate(inputs) if id(x) in _seen.own])
+        forward = plain if graph.halves is None else graph.halves.forward
+        # Without history also where the graph itself switches gradients on again, behind an f's own no_grad.
         with torch.no_grad():
-            # Without history also where the graph itself switches gradients on again, behind an f's own no_grad.
-            return [x.detach() for x in module.forward(*inputs)]
+            results = [x.detach() for x in forward.forward(*inputs)]
+        count = len(results) if joint is None else joint.results
+        _seen.call = graph, inputs, tuple(results[count:])
+        return results[:count]
 
     return run
 
 
-def _check(module: GraphModule) -> None:
-    """Refuse what is captured, but would be wrong or fail in the loops.
+def _transforms(module: GraphModule) -> bool:
+    """Whether a graph vmaps or differentiates itself: as it stands it must be the outermost to do so."""
+    targets = (getattr(node.target, "__name__", "") for node in _nodes(module))
+    return any(str(name).endswith("_increment_nesting") for name in targets)
 
-    A graph that differentiates or vmaps counts on being the outermost such transform, with gradients on as they were;
-    and the gradient of a step cannot be compiled if numbers are read from tensors.
-    """
+
+def _check(module: GraphModule) -> None:
+    """Refuse what is captured, but would fail in the loops: a compiled step cannot read numbers from tensors."""
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-    for graph in (part.graph for part in module.modules() if isinstance(part, GraphModule)):
-        for node in graph.nodes:
-            if str(getattr(node.target, "__name__", "")).endswith("_increment_nesting"):
-                raise NotCapturedError("It uses a transform of torch.func, such as grad, vjp, jvp or vmap.")
-            value = node.meta.get("example_value")
-            if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) and free_unbacked_symbols(value):
-                raise NotCapturedError(f"It reads numbers from tensors.{_line(node)}")
+    for node in _nodes(module):
+        value = node.meta.get("example_value")
+        if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) and free_unbacked_symbols(value):
+            raise NotCapturedError(f"It reads numbers from tensors.{_line(node)}")
+
+
+def _nodes(module: GraphModule) -> list[Node]:
+    """All nodes, those of inner graphs included."""
+    return [node for part in module.modules() if isinstance(part, GraphModule) for node in part.graph.nodes]
 
 
 def _line(node: Node) -> str:

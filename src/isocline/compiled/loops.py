@@ -32,6 +32,8 @@ class Record(NamedTuple):
     """Each (N, L, ...)."""
     stages: tuple[Tensor, ...]
     """Each (N, L, n); none if nothing is to be interpolated."""
+    kept: tuple[Tensor, ...] = ()
+    """With one lane, for the gradient: f's values, and what it kept besides, each (N, evaluations of a step, ...)."""
 
     def first(self, rows: int) -> "Record":
         """Return the first rows."""
@@ -77,6 +79,7 @@ def own(state: State) -> State:
 
 def sweep(
     f: Field,
+    keep: Callable[[Tensor, Tensor], Sequence[Tensor]],
     solver: Solver,
     controller: Controller,
     t_end: Tensor,
@@ -85,6 +88,16 @@ def sweep(
     limit: Tensor,
 ) -> tuple[State, Tensor, Record | None]:
     """Step until all lanes are done, ``limit`` attempts were made, or a lane's record is full.
+
+    Args:
+        f: the field.
+        keep: evaluates it and returns what is to be kept, if the record has room for that.
+        solver: takes the steps.
+        controller: chooses their sizes.
+        t_end: where lanes end.
+        state: where they are.
+        record: where to write accepted steps.
+        limit: most attempts, 0-d.
 
     Returns:
         The state; whole numbers (lanes still running, attempts, rows of the record in use); and the record.
@@ -98,13 +111,22 @@ def sweep(
         return any_running(state) & (attempts < limit) & ~full
 
     def body(attempts: Tensor, state: State) -> tuple[Tensor, State]:
-        new, step = advance(f, solver, controller, t_end, state)
+        kept: list[Sequence[Tensor]] = []
+
+        def keeping(t: Tensor, y: Tensor) -> Tensor:
+            kept.append(keep(t, y))
+            return kept[-1][0]
+
+        new, step = advance(keeping if record and record.kept else f, solver, controller, t_end, state)
         if record is not None:
             # A rejected attempt is written over by the next.
             place = state.accepted - before, lanes
             values = (step.t0, step.t1, step.y0, *step.carry, *step.stages)
             for part, value in zip(record.parts, values, strict=False):
                 part.index_put_(place, value)
+            for i, values in enumerate(kept):
+                for part, value in zip(record.kept, values, strict=True):
+                    part[:, i].index_put_(place[:1], value.unsqueeze(0))
         return attempts + 1, new
 
     attempts, state = loop(going, body, (torch.zeros_like(limit), state))
@@ -199,8 +221,9 @@ def reverse(
 
         t0, t1 = pick(record.t0), pick(record.t1)
         y_more, *stage_bars = map(pick, more) if more else (None,)
+        known = list(zip(*(pick(part).unbind() for part in record.kept), strict=True))
         y, carry, times, inputs = pull(
-            t0, t1, pick(record.y0), tuple(map(pick, record.carry)), bars.y, bars.carry, stage_bars
+            t0, t1, pick(record.y0), tuple(map(pick, record.carry)), known, bars.y, bars.carry, stage_bars
         )
         if y_more is not None:
             y = y + y_more

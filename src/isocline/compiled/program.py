@@ -1,6 +1,6 @@
 """Compiled loops over one graph: made once, then called with the inputs of each solve."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from isocline.compiled.fallback import compiler_errors, load_compiler, warn
 from isocline.compiled.graph import Traced, own_code
 from isocline.compiled.loops import Bars, Leap, Record, begin, leap, reverse, sweep
 from isocline.controllers import Controller, replaced
+from isocline.compiled.packed import Known, Packed, fill_in
 from isocline.layout import Layout, make_layout
 from isocline.loop import advance, park, take
 from isocline.numbers import column
@@ -45,27 +46,36 @@ class Program:
 
     def __init__(self, traced: Traced, layout: Layout, solver: Solver, controller: Controller, name: str) -> None:
         """Compile nothing yet; programs of one f and kind of solve, for other sizes, have one name."""
-        evaluate = torch.compiler.allow_in_graph(_evaluator(traced, layout, differentiated=False))
-        places = traced.differentiable
-
-        def field(inputs: Sequence[Any], like: Sequence[Tensor]) -> Field:
-            return lambda t, y: evaluate(t, y, list(like), list(inputs))
-
-        def first(
-            controller: Controller, inputs: Any, like: Any, f0: Any, t0: Tensor, t1: Tensor, record: Any, limit: Tensor
-        ) -> tuple[Any, ...]:
-            f = field(inputs, like)
-            y0, dy0 = pack(like), pack(f0)
-            return sweep(f, solver, controller, t1, begin(f, solver, controller, t0, t1, y0, dy0), record, limit)
+        packed = Packed(traced, layout)
+        evaluate = torch.compiler.allow_in_graph(lambda *given: packed.evaluate(*given))
+        keep = torch.compiler.allow_in_graph(lambda *given: packed.keep(*given))
+        pull = torch.compiler.allow_in_graph(_puller(packed, solver))
+        pull_start = torch.compiler.allow_in_graph(_start_puller(packed, solver))
+        adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(packed, solver, controller))
+        pack = torch.compiler.allow_in_graph(_packer(layout))
 
         def further(
             controller: Controller, inputs: Any, like: Any, state: State, t1: Tensor, record: Any, limit: Tensor
         ) -> tuple[Any, ...]:
-            return sweep(field(inputs, like), solver, controller, t1, state, record, limit)
+            given = list(inputs), list(like)
+
+            def f(t: Tensor, y: Tensor) -> Tensor:
+                value: Tensor = evaluate(t, y, given)
+                return value
+
+            return sweep(f, lambda t, y: keep(t, y, given), solver, controller, t1, state, record, limit)
+
+        def first(
+            controller: Controller, inputs: Any, like: Any, f0: Any, t0: Tensor, t1: Tensor, record: Any, limit: Tensor
+        ) -> tuple[Any, ...]:
+            given = list(inputs), list(like)
+            y0, dy0 = pack(like), pack(f0)
+            state = begin(lambda t, y: evaluate(t, y, given), solver, controller, t0, t1, y0, dy0)
+            return further(controller, inputs, like, state, t1, record, limit)
 
         def backward(inputs: Any, like: Any, rows: Tensor, record: Record, more: Any, bars: Bars, ends: Any) -> Bars:
-            def step(*given: Any) -> Any:
-                return pull(*given, list(inputs), list(like), bool(ends))
+            def step(*parts: Any) -> Any:
+                return pull(*parts, (list(inputs), list(like)), bool(ends))
 
             return reverse(step, rows, record, more, bars, ends)
 
@@ -77,23 +87,18 @@ class Program:
                 return bars
             # Where lanes stood still there may be nothing to differentiate; what comes of it is zero anyway.
             moved = record.t1[0] != record.t0[0]
-            y0, (t0,), chosen = pull_start(moved, record.t0[0], pack(like), bars.carry, list(inputs), list(like))
+            y0, (t0,), chosen = pull_start(moved, record.t0[0], pack(like), bars.carry, (list(inputs), list(like)))
             first = (bars.ends[0] + t0, bars.ends[1]) if ends else ()
             return Bars(bars.y + y0, (), first, tuple(a + b for a, b in zip(bars.inputs, chosen, strict=True)))
 
         def to_stop(controller: Controller, inputs: Any, like: Any, stops: Stops, at: Leap, limit: Tensor) -> Any:
             def attempt(state: State, target: Tensor) -> Any:
                 tolerances = [getattr(controller, name) for name in controller.tunable]
-                *parts, integrals = adjoint_attempt(tolerances, list(inputs), list(like), target, *state)
+                *parts, integrals = adjoint_attempt(tolerances, (list(inputs), list(like)), target, *state)
                 return State(*parts), integrals
 
             return leap(attempt, stops, at, limit)
 
-        pack = torch.compiler.allow_in_graph(_packer(layout))
-        differentiated = _evaluator(traced, layout, differentiated=True)
-        pull = torch.compiler.allow_in_graph(_puller(differentiated, solver, places))
-        pull_start = torch.compiler.allow_in_graph(_start_puller(differentiated, solver, places))
-        adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(differentiated, solver, controller, places))
         options = OPTIONS if layout.device.type == "cpu" else {}
         self.to_stop = _compile(to_stop, name, options)
         self.first, self.further = _compile(first, name, options), _compile(further, name, options)
@@ -129,27 +134,7 @@ def _packer(layout: Layout) -> Callable[[Sequence[Tensor]], Tensor]:
     return pack
 
 
-def _evaluator(traced: Traced, layout: Layout, differentiated: bool) -> Callable[..., Tensor]:
-    """Return ``f(t (L,), y (L, n), like, inputs) -> (L, n)`` over the graph."""
-    traced = traced.bare()
-    batch_dims = len(layout.batch_shape)
-
-    def evaluate(t: Tensor, y: Tensor, like: Sequence[Tensor], inputs: Sequence[Any]) -> Tensor:
-        shapes = make_layout(layout.build(like), batch_dims)
-        return shapes.pack(layout.build(traced.evaluate(shapes.view_time(t), shapes.leaves(y), inputs, differentiated)))
-
-    return evaluate
-
-
-def _with(inputs: Sequence[Any], places: Sequence[int], chosen: Sequence[Tensor]) -> list[Any]:
-    """Return the inputs with others in some places."""
-    filled = list(inputs)
-    for place, x in zip(places, chosen, strict=True):
-        filled[place] = x
-    return filled
-
-
-def _puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[int]) -> Callable[..., Any]:
+def _puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
     """Return the vector-Jacobian product of one step."""
 
     def pull(
@@ -157,80 +142,83 @@ def _puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[in
         t1: Tensor,
         y: Tensor,
         carry: tuple[Tensor, ...],
+        known: Sequence[Known],
         y_bar: Tensor,
         carry_bar: tuple[Tensor, ...],
         stage_bars: Sequence[Tensor],
-        inputs: list[Any],
-        like: list[Tensor],
+        given: Any,
         timed: bool,
     ) -> tuple[Any, ...]:
+        inputs, like = given
+
         def step(y: Tensor, carry: tuple[Tensor, ...], ends: tuple[Tensor, ...], chosen: Sequence[Tensor]) -> Any:
-            filled = _with(inputs, places, chosen)
+            filled = fill_in(inputs, packed.places, chosen), like
             start, end = ends or (t0, t1)
-            taken, after = take(lambda t, y: evaluate(t, y, like, filled), solver, start, end, y, carry)
+            taken, after = take(_differentiable(packed, filled, iter(known)), solver, start, end, y, carry)
             return taken.y1, after, taken.stages if stage_bars else ()
 
         ends = (t0, t1) if timed else ()
-        vjp: Any = torch.func.vjp(step, y, carry, ends, [inputs[i] for i in places])[1]
+        vjp: Any = torch.func.vjp(step, y, carry, ends, [inputs[i] for i in packed.places])[1]
         y_bar, carry_bar, ends, chosen = vjp((y_bar, carry_bar, tuple(stage_bars)))
         return y_bar, carry_bar, ends, tuple(chosen)
 
     return pull
 
 
-def _start_puller(evaluate: Callable[..., Tensor], solver: Solver, places: Sequence[int]) -> Callable[..., Any]:
+def _start_puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
     """Return the vector-Jacobian product of what the solver carries into its first step."""
 
-    def pull_start(
-        moved: Tensor, t0: Tensor, y0: Tensor, carry_bar: tuple[Tensor, ...], inputs: list[Any], like: list[Tensor]
-    ) -> tuple[Any, ...]:
-        def init(t0: Tensor, y0: Tensor, chosen: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            filled = _with(inputs, places, chosen)
-            t0, _, y0, _ = park(moved, t0, t0, y0, ())
-            return solver.init(
-                lambda t, y: evaluate(t, y, like, filled), t0, y0, lambda: evaluate(t0, y0, like, filled)
-            )
+    def pull_start(moved: Tensor, t0: Tensor, y0: Tensor, carry_bar: tuple[Tensor, ...], given: Any) -> tuple[Any, ...]:
+        inputs, like = given
 
-        vjp: Any = torch.func.vjp(init, t0, y0, [inputs[i] for i in places])[1]
+        def init(t0: Tensor, y0: Tensor, chosen: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            f = _differentiable(packed, (fill_in(inputs, packed.places, chosen), like))
+            t0, _, y0, _ = park(moved, t0, t0, y0, ())
+            return solver.init(f, t0, y0, lambda: f(t0, y0))
+
+        vjp: Any = torch.func.vjp(init, t0, y0, [inputs[i] for i in packed.places])[1]
         time, y0_bar, chosen = vjp(carry_bar)
         return y0_bar, (time,), tuple(chosen)
 
     return pull_start
 
 
-def _adjoint_attempt(
-    evaluate: Callable[..., Tensor], solver: Solver, controller: Controller, places: Sequence[int]
-) -> Callable[..., Any]:
+def _differentiable(packed: Packed, given: Any, known: Iterator[Known] = iter(())) -> Field:
+    """Return the field; the values of its first evaluations may be known already."""
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        inputs, like = given
+        plain = [x.detach() if isinstance(x, Tensor) else x for x in inputs], like
+        return packed.attach(t, y, given, next(known, None) or packed.keep(t.detach(), y.detach(), plain))
+
+    return f
+
+
+def _adjoint_attempt(packed: Packed, solver: Solver, controller: Controller) -> Callable[..., Any]:
     """Return one attempt to step (y, a) of the adjoint ODE, and the parameters' integrals over it, with one lane."""
 
-    def attempt(
-        tolerances: Sequence[Tensor], inputs: list[Any], like: list[Tensor], target: Tensor, *parts: Any
-    ) -> tuple[Any, ...]:
+    def attempt(tolerances: Sequence[Tensor], given: Any, target: Tensor, *parts: Any) -> tuple[Any, ...]:
         state = State(*parts)
         own = replaced(controller, tolerances)
-        pulls: list[tuple[Any, Tensor]] = []
+        chosen = [given[0][i] for i in packed.places]
+        slopes: list[tuple[Tensor, list[Tensor]]] = []
 
         def f(t: Tensor, ya: Tensor) -> Tensor:
             y, a = ya.tensor_split(2, dim=1)
-
-            def field(y: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-                filled = _with(inputs, places, chosen)
-                return evaluate(t, y, like, filled)
-
-            product: Any = torch.func.vjp(field, y, [inputs[i] for i in places])
-            dy, pull = product
-            pulls.append((pull, a))
-            return torch.cat([dy, -pull(a)[0]], dim=1)
+            dy, *kept = packed.keep(t, y, given)
+            _, a_bar, *bars = packed.pull(t, y, given, kept, a)
+            slopes.append((a, bars))
+            return torch.cat([dy, -a_bar], dim=1)
 
         if state.carry:
             f(state.t, state.y)  # the stage that was carried over: its value is known, its integrand is not
         new, step = advance(f, solver, own, target, state)
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        integrals = [torch.zeros_like(inputs[i]) for i in places]
-        for weight, (pull, a) in zip(solver.weights, pulls, strict=True):
+        integrals = [torch.zeros_like(x) for x in chosen]
+        for weight, (a, bars) in zip(solver.weights, slopes, strict=True):
             if weight:
-                _, bars = pull(column(weight * h, a) * a)
-                integrals = [total + bar for total, bar in zip(integrals, bars, strict=True)]
+                scale = column(weight * h, a).reshape(())
+                integrals = [total + scale * bar for total, bar in zip(integrals, bars, strict=True)]
         return *new, tuple(integrals)
 
     return attempt

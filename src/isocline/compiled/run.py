@@ -60,12 +60,18 @@ class Run:
         self.saved: list[list[Saved]] = []
         """The save times in each chunk."""
 
-    def chunks(self, recorded: bool, most: int = LONGEST) -> Iterator[Chunk]:
-        """Solve, and yield the steps record by record; the last chunk has the final state."""
+    def chunks(self, recorded: bool, keep: bool = False, most: int = LONGEST) -> Iterator[Chunk]:
+        """Solve, and yield the steps record by record; the last chunk has the final state.
+
+        Args:
+            recorded: whether records are wanted even if there is nothing to interpolate.
+            keep: with what evaluations keep for their gradient, if there is one lane.
+            most: rows of a record.
+        """
         problem, program, state = self.problem, self.program, None
         stages = problem.dense or len(self.times) > 2
         while True:
-            record = self._room(stages, most) if recorded or stages else None
+            record = self._room(stages, keep, most) if recorded or stages else None
             common = self.controller, self.inputs, self.traced.y0
             if state is None:
                 ends = self.times[0], self.times[-1]
@@ -139,15 +145,20 @@ class Run:
         interior, solver = times[1:-1], self.problem.solver
         return [solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in saved]
 
-    def _room(self, stages: bool, most: int) -> Record:
+    def _room(self, stages: bool, keep: bool, most: int) -> Record:
         """Make an empty record; its rows take memory when they are used."""
         y, solver = self.problem.y0.detach(), self.problem.solver
         carried = len(solver.init(lambda t, y: y, 0.0, y, lambda: y))
         count = 1 + carried + (len(solver.weights) if stages else 0)
-        rows = max(1, min(most, LARGEST // (y.nbytes * count)))
+        # With several lanes, rows of one record belong to different evaluations.
+        kept = (y, *self.traced.kept) if keep and len(y) == 1 else ()
+        size = y.nbytes * count + sum(part.nbytes for part in kept) * solver.evaluations
+        rows = max(1, min(most, LARGEST // size))
         t0, t1 = (self.times.new_empty(rows, len(y)) for _ in range(2))
         states = [y.new_empty(rows, *y.shape) for _ in range(count)]
-        return Record(t0, t1, states[0], tuple(states[1 : 1 + carried]), tuple(states[1 + carried :]))
+        carry, rest = states[1 : 1 + carried], states[1 + carried :]
+        more = tuple(part.new_empty(rows, solver.evaluations, *part.shape) for part in kept)
+        return Record(t0, t1, states[0], tuple(carry), tuple(rest), more)
 
     def _limit(self) -> Tensor:
         left = self.problem.max_steps - self.attempts

@@ -55,7 +55,7 @@ class RecursiveCheckpointAdjoint(Gradient):
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, recording a tape."""
         if problem.traced is not None and self.checkpoints is None:
-            return attach(problem, Recorded(problem.traced))
+            return attach(problem, Recorded(problem.traced, keep=False))
         return attach(replace(problem, traced=None), _RecursiveCheckpointAdjoint(self.checkpoints))
 
 

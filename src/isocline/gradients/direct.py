@@ -27,4 +27,4 @@ class DirectAdjoint(Gradient):
 
     def solve(self, problem: Problem) -> Outputs:
         """Run the loop with autograd watching, or, compiled, record the steps and differentiate each backwards."""
-        return run(problem) if problem.traced is None else attach(problem, Recorded(problem.traced))
+        return run(problem) if problem.traced is None else attach(problem, Recorded(problem.traced, keep=True))

@@ -11,20 +11,24 @@ from isocline.solution import Stats
 
 
 class Recorded(Rule):
-    """Record every accepted step (state and carry); backwards, take each again and pull the gradient through it."""
+    """Record every accepted step (state and carry); backwards, take each again and pull the gradient through it.
+
+    With ``keep`` the records hold what f's gradient needs, too, so that with one lane nothing is evaluated again.
+    """
 
     name = "a compiled solve"
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, keep: bool) -> None:
         """Solve over a traced field."""
         self.traced = traced
+        self.keep = keep
         self.run: Run
         self.chunks: list[Chunk]
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         """Solve, and keep the records."""
         self.run = Run(problem, self.traced)
-        self.chunks = list(self.run.chunks(recorded=True))
+        self.chunks = list(self.run.chunks(recorded=True, keep=self.keep))
         return self.run.outputs(iter(self.chunks))
 
     def backward(
