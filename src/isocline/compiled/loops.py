@@ -125,8 +125,10 @@ def sweep(
             for part, value in zip(record.parts, values, strict=False):
                 part.index_put_(place, value)
             for i, values in enumerate(kept):
+                # Both indices are tensors: of a slice the compiler would copy the whole part.
+                each = place[0], torch.full_like(lanes, i)
                 for part, value in zip(record.kept, values, strict=True):
-                    part[:, i].index_put_(place[:1], value.unsqueeze(0))
+                    part.index_put_(each, value.unsqueeze(0))
         return attempts + 1, new
 
     attempts, state = loop(going, body, (torch.zeros_like(limit), state))
