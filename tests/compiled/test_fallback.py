@@ -33,14 +33,6 @@ def uses_scipy(t: Tensor, y: Tensor) -> Tensor:
     return torch.from_numpy(np.interp(y.numpy(force=True), [-1.0, 1.0], [1.0, -1.0]))  # the line to blame
 
 
-def differentiates(t: Tensor, y: Tensor) -> Tensor:
-    return -torch.func.grad(lambda y: (y**4).sum())(y)
-
-
-def maps(t: Tensor, y: Tensor) -> Tensor:
-    return -torch.vmap(torch.sin)(y)
-
-
 BLAMED = {f.__name__: f for f in (reads_a_value, branches, prints)}
 
 
@@ -64,14 +56,6 @@ class TestFields:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert_same(*solve_both(f, draw(3, 2), (0.0, 1.0), **TIGHT))
-
-    @pytest.mark.parametrize("f", [differentiates, maps])
-    def test_transforms(self, f: Callable[..., Any]) -> None:
-        y0 = draw(3, 2).requires_grad_()
-        with pytest.warns(RuntimeWarning, match=r"torch\.func"):
-            first, second = solve_both(f, y0, (0.0, 1.0), **TIGHT)
-        assert_same(first, second)
-        assert torch.equal(*(gradients(s.ys, [y0])[0] for s in (first, second)))
 
     def test_gradients_are_the_eager_ones(self) -> None:
         weight = draw(2, seed=3).requires_grad_()

@@ -171,10 +171,13 @@ _seen = _Seen()
 def _receive(family: int, module: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
     """Act as the compiler's back end: keep the graph, and note what it is called with."""
     _check(module)
+    sizes = _sizes(module)
     examples = [node.meta["example_value"] for node in module.graph.find_nodes(op="placeholder")]
+    # Whole numbers that are not sizes, an exponent say, are compiled in.
+    examples = [int(x) if isinstance(x, torch.SymInt) and i not in sizes else x for i, x in enumerate(examples)]
     joint = differentiate(fuse_small_products(module, True), examples) if torch.is_grad_enabled() else None
     plain = lower(module, examples) if _transforms(module) else fuse_small_products(module, False)
-    graph = Graph(module, plain, joint, _sizes(module), family)
+    graph = Graph(module, plain, joint, sizes, family)
 
     def run(*inputs: Any) -> Any:
         if joint is not None and graph.halves is None:

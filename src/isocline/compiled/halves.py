@@ -41,6 +41,7 @@ class Halves:
 
 def lower(module: GraphModule, examples: Sequence[Any]) -> GraphModule:
     """Return the module as a graph of plain operations, without transforms of torch.func and changes in place."""
+    module = _numbers_as_tensors(module)
 
     def evaluate(*inputs: Any) -> list[Tensor]:
         return list(module.forward(*inputs))
@@ -52,6 +53,7 @@ def differentiate(module: GraphModule, examples: Sequence[Any]) -> Joint:
     """Differentiate ``(*inputs) -> results`` by those of the example inputs that require grad."""
     wanted = tuple(i for i, x in enumerate(examples) if isinstance(x, Tensor) and x.requires_grad)
     results = [node.meta["example_value"] for node in _results(module)]
+    module = _numbers_as_tensors(module)
 
     def joint(*given: Any) -> list[Tensor]:
         inputs, bars = list(given[: len(examples)]), given[len(examples) :]
@@ -80,6 +82,16 @@ def cut(joint: Joint, own: Sequence[int]) -> Halves:
     return Halves(forward, _part(joint.module, [*inputs, *kept, *bars], gradients))
 
 
+def _numbers_as_tensors(module: GraphModule) -> GraphModule:
+    """Leave the numbers that f reads what the front end hands over, tensors: tracing cannot look into them."""
+    graph = Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    for node in graph.find_nodes(op="call_method", target="item"):
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
+    return GraphModule(module, graph)
+
+
 def _gradients(outputs: Sequence[Tensor], bars: Sequence[Tensor], sources: Sequence[Tensor]) -> list[Tensor]:
     """Return the vector-Jacobian product, zeros where there is no connection."""
     pairs = [(x, bar) for x, bar in zip(outputs, bars, strict=True) if x.requires_grad]
@@ -96,9 +108,24 @@ def _plain(function: Any, examples: Sequence[Any]) -> GraphModule:
     with torch.no_grad():
         examples = [x.detach() if isinstance(x, Tensor) else x for x in examples]
         plain = make_fx(functional, tracing_mode="fake")(*examples)
+    _write_out_constants(plain)
     if any(node.target is torch.ops.aten.copy_.default for node in plain.graph.nodes):
         raise NotCapturedError("It changes a tensor in place, such as the running statistics of a normalisation.")
     return plain
+
+
+def _write_out_constants(module: GraphModule) -> None:
+    """Make constant tensors anew at each evaluation: two loops must not share one."""
+    for node in module.graph.find_nodes(op="get_attr"):
+        value = getattr(module, node.target)
+        with module.graph.inserting_before(node):
+            own = module.graph.call_function(
+                torch.tensor, (value.tolist(),), {"dtype": value.dtype, "device": value.device}
+            )
+        own.meta = dict(node.meta)
+        node.replace_all_uses_with(own)
+        module.graph.erase_node(node)
+    module.recompile()
 
 
 def _dependent(graph: Graph, sources: set[Node], draws: bool) -> set[Node]:
@@ -143,9 +170,9 @@ def _part(joint: GraphModule, given: Sequence[Node], outputs: Sequence[Any]) -> 
         copies[node] = graph.placeholder(f"given_{i}")
         copies[node].meta = dict(node.meta)
     for node in joint.graph.nodes:
-        if node not in copies and node.op not in ("placeholder", "output"):
-            if all(source in copies for source in node.all_input_nodes):
-                copies[node] = graph.node_copy(node, copies.__getitem__)
+        inner = node not in copies and node.op not in ("placeholder", "output")
+        if inner and all(source in copies for source in node.all_input_nodes):
+            copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output([copies[node] if isinstance(node, Node) else node for node in outputs])
     graph.eliminate_dead_code()
     return GraphModule(joint, graph)

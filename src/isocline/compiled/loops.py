@@ -124,10 +124,10 @@ def sweep(
             values = (step.t0, step.t1, step.y0, *step.carry, *step.stages)
             for part, value in zip(record.parts, values, strict=False):
                 part.index_put_(place, value)
-            for i, values in enumerate(kept):
+            for i, evaluation in enumerate(kept):
                 # Both indices are tensors: of a slice the compiler would copy the whole part.
                 each = place[0], torch.full_like(lanes, i)
-                for part, value in zip(record.kept, values, strict=True):
+                for part, value in zip(record.kept, evaluation, strict=True):
                     part.index_put_(each, value.unsqueeze(0))
         return attempts + 1, new
 

@@ -1,6 +1,6 @@
 """Compiled loops over one graph: made once, then called with the inputs of each solve."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor
 from isocline.compiled.fallback import compiler_errors, load_compiler, warn
 from isocline.compiled.graph import Traced, own_code
 from isocline.compiled.loops import Bars, Leap, Record, begin, leap, reverse, sweep
-from isocline.controllers import Controller, replaced
 from isocline.compiled.packed import Known, Packed, fill_in
+from isocline.controllers import Controller, replaced
 from isocline.layout import Layout, make_layout
 from isocline.loop import advance, park, take
 from isocline.numbers import column
@@ -154,7 +154,7 @@ def _puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
         def step(y: Tensor, carry: tuple[Tensor, ...], ends: tuple[Tensor, ...], chosen: Sequence[Tensor]) -> Any:
             filled = fill_in(inputs, packed.places, chosen), like
             start, end = ends or (t0, t1)
-            taken, after = take(_differentiable(packed, filled, iter(known)), solver, start, end, y, carry)
+            taken, after = take(_differentiable(packed, filled, known), solver, start, end, y, carry)
             return taken.y1, after, taken.stages if stage_bars else ()
 
         ends = (t0, t1) if timed else ()
@@ -183,13 +183,17 @@ def _start_puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
     return pull_start
 
 
-def _differentiable(packed: Packed, given: Any, known: Iterator[Known] = iter(())) -> Field:
+def _differentiable(packed: Packed, given: Any, known: Sequence[Known] = ()) -> Field:
     """Return the field; the values of its first evaluations may be known already."""
+    values = iter(known)
 
     def f(t: Tensor, y: Tensor) -> Tensor:
         inputs, like = given
-        plain = [x.detach() if isinstance(x, Tensor) else x for x in inputs], like
-        return packed.attach(t, y, given, next(known, None) or packed.keep(t.detach(), y.detach(), plain))
+        value = next(values, ())
+        if not value:
+            plain = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+            value = packed.keep(t.detach(), y.detach(), (plain, like))
+        return packed.attach(t, y, given, value)
 
     return f
 

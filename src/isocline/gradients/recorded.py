@@ -39,7 +39,9 @@ class Recorded(Rule):
         for index in reversed(range(len(self.chunks))):
             walk.through(index, self.chunks[index])
         steps = sum(chunk.rows for chunk in self.chunks)
-        problem.stats.backward = Stats(steps * problem.solver.evaluations + walk.carries, steps, steps, 0)
+        kept = all(chunk.record and chunk.record.kept for chunk in self.chunks)
+        again = 0 if kept else steps * problem.solver.evaluations
+        problem.stats.backward = Stats(again + walk.carries, steps, steps, 0)
         return walk.result()
 
 
