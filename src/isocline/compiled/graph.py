@@ -184,8 +184,11 @@ def _receive(family: int, module: GraphModule, _: Sequence[Any]) -> Callable[...
             graph.halves = cut(joint, [i for i, x in enumerate(inputs) if id(x) in _seen.own])
         forward = plain if graph.halves is None else graph.halves.forward
         # Without history also where the graph itself switches gradients on again, behind an f's own no_grad.
-        with torch.no_grad():
-            results = [x.detach() for x in forward.forward(*inputs)]
+        try:
+            with torch.no_grad():
+                results = [x.detach() for x in forward.forward(*inputs)]
+        except RuntimeError as error:
+            raise NotCapturedError(f"Its graph cannot be evaluated. {error}") from error
         count = len(results) if joint is None else joint.results
         _seen.call = graph, inputs, tuple(results[count:])
         return results[:count]
@@ -200,10 +203,15 @@ def _transforms(module: GraphModule) -> bool:
 
 
 def _check(module: GraphModule) -> None:
-    """Refuse what is captured, but would fail in the loops: a compiled step cannot read numbers from tensors."""
+    """Refuse what is captured, but would fail in the loops.
+
+    A compiled step cannot read numbers from tensors; and torch's compiler crashes on what forward mode leaves behind.
+    """
     from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
     for node in _nodes(module):
+        if getattr(node.target, "__name__", "") == "_jvp_increment_nesting":
+            raise NotCapturedError("It uses torch.func.jvp; vjp, grad and jacrev are compiled.")
         value = node.meta.get("example_value")
         if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) and free_unbacked_symbols(value):
             raise NotCapturedError(f"It reads numbers from tensors.{_line(node)}")

@@ -108,6 +108,10 @@ def _plain(function: Any, examples: Sequence[Any]) -> GraphModule:
     with torch.no_grad():
         examples = [x.detach() if isinstance(x, Tensor) else x for x in examples]
         plain = make_fx(functional, tracing_mode="fake")(*examples)
+    plain.graph.eliminate_dead_code()
+    for node in plain.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        # Some operations return other strides than their descriptions say, which tracing goes by.
+        node.target = torch.ops.aten.reshape.default
     _write_out_constants(plain)
     if any(node.target is torch.ops.aten.copy_.default for node in plain.graph.nodes):
         raise NotCapturedError("It changes a tensor in place, such as the running statistics of a normalisation.")
