@@ -3,7 +3,11 @@
 import importlib
 import warnings
 from functools import cache
+from os import sep
+from pathlib import Path
 from typing import Any
+
+import torch
 
 
 class NotCapturedError(Exception):
@@ -47,8 +51,16 @@ def _reason(error: Exception) -> str:
 
 def _place(error: Any) -> str:
     """The innermost line of the user's program that the compiler was at."""
-    frames = [frame for frame in getattr(error, "real_stack", None) or [] if "isocline" not in frame.filename]
+    frames = [frame for frame in getattr(error, "real_stack", None) or [] if is_users(frame.filename)]
     if not frames:
         return ""
     frame = frames[-1]
     return f' (File "{frame.filename}", line {frame.lineno}, in {frame.name}: {frame.line})'
+
+
+def is_users(file: str) -> bool:
+    """Whether a file is neither torch's nor ours."""
+    return not file.startswith(_LIBRARIES)
+
+
+_LIBRARIES = f"{Path(torch.__file__).parent}{sep}", f"{Path(__file__).parents[1]}{sep}"

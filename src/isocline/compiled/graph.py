@@ -11,7 +11,6 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from os import sep
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from isocline.compiled.fallback import NotCapturedError, compiler_errors, warn
+from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_users, warn
 from isocline.compiled.halves import Halves, Joint, cut, differentiate, lower
 from isocline.compiled.small_products import fuse_small_products
 from isocline.layout import Field
@@ -211,7 +210,7 @@ def _check(module: GraphModule) -> None:
 
     for node in _nodes(module):
         if getattr(node.target, "__name__", "") == "_jvp_increment_nesting":
-            raise NotCapturedError("It uses torch.func.jvp; vjp, grad and jacrev are compiled.")
+            raise NotCapturedError(f"It uses torch.func.jvp; vjp, grad and jacrev are compiled.{_line(node)}")
         value = node.meta.get("example_value")
         if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool) and free_unbacked_symbols(value):
             raise NotCapturedError(f"It reads numbers from tensors.{_line(node)}")
@@ -225,7 +224,7 @@ def _nodes(module: GraphModule) -> list[Node]:
 def _line(node: Node) -> str:
     """The user's line that made a node."""
     lines = [line.strip() for line in (node.stack_trace or "").splitlines()]
-    files = [i for i, line in enumerate(lines) if line.startswith("File") and f"{sep}torch{sep}" not in line]
+    files = [i for i, line in enumerate(lines) if line.startswith("File") and is_users(line.split('"')[1])]
     return f" ({': '.join(lines[files[-1] : files[-1] + 2])})" if files else ""
 
 
