@@ -1,8 +1,8 @@
 """The user's field as one graph with explicit inputs, captured by torch's compiler front end.
 
-Capturing is the solve's first evaluation of f: it runs through the front end's guards, so whatever f depends on besides
-tensors (flags, numbers, which modules) may change between solves, and is captured again when it did. Every tensor that
-f uses becomes an input of the graph, so parameters may change without anything happening at all.
+Every solve calls f through the front end's guards, so whatever f depends on besides tensors (flags, numbers, which
+modules) may change between solves, and is captured again when it did. Every tensor that f uses becomes an input of the
+graph, so parameters may change without anything happening at all. For sizes seen before nothing is evaluated there.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_users, warn
-from isocline.compiled.halves import Halves, Joint, cut, differentiate, lower
+from isocline.compiled.halves import Halves, Joint, cut, differentiate, lower, results_of
 from isocline.compiled.small_products import fuse_small_products
 from isocline.layout import Field
 from isocline.tree import Tree, align
@@ -41,8 +41,22 @@ class Graph:
     """The same for all graphs of one f."""
     halves: Halves | None = None
     """Of the joint graph, once it is known which inputs are t and y."""
+    kept: dict[tuple[int, ...], tuple[Tensor, ...]] = field(default_factory=dict)
+    """By the sizes among the inputs that were tried: what an evaluation keeps for its gradient, without data."""
     programs: dict[Any, Any] = field(default_factory=dict)
     """What was compiled over this graph."""
+
+    def evaluate(self, inputs: Sequence[Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return f's results, and what it keeps for its gradient; nothing is differentiated."""
+        module = self.module if self.halves is None else self.halves.forward
+        # Without history also where the graph itself switches gradients on again, behind an f's own no_grad.
+        try:
+            with torch.no_grad():
+                results = [x.detach() for x in module.forward(*inputs)]
+        except RuntimeError as error:
+            raise NotCapturedError(f"Its graph cannot be evaluated. {error}") from error
+        count = len(results) if self.joint is None else self.joint.results
+        return results[:count], results[count:]
 
     def fill(self, inputs: Sequence[Any]) -> list[Any]:
         """Return inputs with the sizes among them filled in."""
@@ -65,10 +79,8 @@ class Traced:
     """Which are the leaves of y."""
     y0: tuple[Tensor, ...]
     """The leaves of y0 in the user's shapes, without history."""
-    f0: tuple[Tensor, ...]
-    """Those of f there."""
     kept: tuple[Tensor, ...]
-    """What an evaluation keeps for its gradient."""
+    """What an evaluation keeps for its gradient, without data."""
 
     def fill(self, t: Tensor, y: Sequence[Tensor], inputs: Sequence[Any]) -> list[Any]:
         """Return inputs with all that changes between evaluations: t in the user's shape, and the leaves of y."""
@@ -104,7 +116,7 @@ class Traced:
 
     def bare(self) -> "Traced":
         """Return the same without tensors, to be kept."""
-        return replace(self, inputs=(), y0=(), f0=(), kept=())
+        return replace(self, inputs=(), y0=(), kept=())
 
     @property
     def differentiable(self) -> tuple[int, ...]:
@@ -130,26 +142,31 @@ _refused: "WeakSet[Any]" = WeakSet()
 
 
 def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
-    """Capture f by evaluating it at t0 (L,), y0 (L, n).
+    """Capture f as it is called with t0 (L,), y0 (L, n); with sizes not seen before try whether its graph works.
 
     Raises:
         NotCapturedError: f cannot be captured as one graph.
+        ValueError: f's result does not fit y0.
+        TypeError: nor does its dtype.
     """
     with_grad = torch.is_grad_enabled()
     t = f.layout.view_time(t0.detach()).clone().requires_grad_(with_grad)
     leaves = [x.detach().requires_grad_(with_grad) for x in align(f.layout.like, f.layout.unpack(y0.detach()))]
     _seen.call, _seen.own = None, {id(x) for x in (t, *leaves)}
-    results = _capture(f.function, f.layout.like, t, f.layout.build(leaves), f.args)
+    _capture(f.function, f.layout.like, t, f.layout.build(leaves), f.args)
     if _seen.call is None:
         raise NotCapturedError("f was not captured")
-    graph, inputs, kept = _seen.call
+    graph, inputs = _seen.call
     _seen.call = None
-    f.evaluations += 1
+    sizes = tuple(x for x in inputs if isinstance(x, int))
+    if sizes not in graph.kept:
+        results, kept = graph.evaluate(inputs)
+        f.layout.pack(f.layout.build(results))  # checks it
+        graph.kept[sizes] = tuple(x.to("meta") for x in kept)
     places = {id(x): i for i, x in enumerate(inputs)}
-    f.layout.pack(f.layout.build(results))  # checks it
     state = tuple(places.get(id(x)) for x in leaves)
     y0 = tuple(x.detach().clone() for x in leaves)
-    return Traced(graph, inputs, places.get(id(t)), state, y0, tuple(results), kept)
+    return Traced(graph, inputs, places.get(id(t)), state, y0, graph.kept[sizes])
 
 
 def _evaluate(function: Callable[..., Tree], like: Tree, t: Tensor, y: Tree, args: tuple[Any, ...]) -> list[Tensor]:
@@ -160,8 +177,8 @@ def _evaluate(function: Callable[..., Tree], like: Tree, t: Tensor, y: Tree, arg
 class _Seen(threading.local):
     own: set[int] = set()  # noqa: RUF012
     """Identities of t and the leaves of y."""
-    call: tuple[Graph, tuple[Any, ...], tuple[Tensor, ...]] | None = None
-    """What was evaluated, with which inputs, and what it kept."""
+    call: tuple[Graph, tuple[Any, ...]] | None = None
+    """What was called, with which inputs."""
 
 
 _seen = _Seen()
@@ -178,21 +195,15 @@ def _receive(family: int, module: GraphModule, _: Sequence[Any]) -> Callable[...
     plain = lower(module, examples) if _transforms(module) else fuse_small_products(module, False)
     graph = Graph(module, plain, joint, sizes, family)
 
-    def run(*inputs: Any) -> Any:
+    nothing = [None] * len(results_of(module))
+
+    def note(*inputs: Any) -> list[None]:
         if joint is not None and graph.halves is None:
             graph.halves = cut(joint, [i for i, x in enumerate(inputs) if id(x) in _seen.own])
-        forward = plain if graph.halves is None else graph.halves.forward
-        # Without history also where the graph itself switches gradients on again, behind an f's own no_grad.
-        try:
-            with torch.no_grad():
-                results = [x.detach() for x in forward.forward(*inputs)]
-        except RuntimeError as error:
-            raise NotCapturedError(f"Its graph cannot be evaluated. {error}") from error
-        count = len(results) if joint is None else joint.results
-        _seen.call = graph, inputs, tuple(results[count:])
-        return results[:count]
+        _seen.call = graph, inputs
+        return nothing
 
-    return run
+    return note
 
 
 def _transforms(module: GraphModule) -> bool:

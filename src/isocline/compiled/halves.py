@@ -52,7 +52,7 @@ def lower(module: GraphModule, examples: Sequence[Any]) -> GraphModule:
 def differentiate(module: GraphModule, examples: Sequence[Any]) -> Joint:
     """Differentiate ``(*inputs) -> results`` by those of the example inputs that require grad."""
     wanted = tuple(i for i, x in enumerate(examples) if isinstance(x, Tensor) and x.requires_grad)
-    results = [node.meta["example_value"] for node in _results(module)]
+    results = [node.meta["example_value"] for node in results_of(module)]
     module = _numbers_as_tensors(module)
 
     def joint(*given: Any) -> list[Tensor]:
@@ -73,7 +73,7 @@ def cut(joint: Joint, own: Sequence[int]) -> Halves:
     graph = joint.module.graph
     given = list(graph.find_nodes(op="placeholder"))
     inputs, bars = given[: joint.inputs], given[joint.inputs :]
-    outputs = _results(joint.module)
+    outputs = results_of(joint.module)
     results, gradients = outputs[: joint.results], outputs[joint.results :]
     after = _dependent(graph, set(bars), draws=False)
     varying = _dependent(graph, {inputs[i] for i in own}, draws=True)
@@ -182,5 +182,6 @@ def _part(joint: GraphModule, given: Sequence[Node], outputs: Sequence[Any]) -> 
     return GraphModule(joint, graph)
 
 
-def _results(module: GraphModule) -> list[Any]:
+def results_of(module: GraphModule) -> list[Any]:
+    """Return what a graph returns: nodes and constants."""
     return list(next(iter(module.graph.find_nodes(op="output"))).args[0])

@@ -66,9 +66,9 @@ def loop(going: Callable[..., Tensor], body: Callable[..., Any], values: tuple[A
     return values
 
 
-def begin(f: Field, solver: Solver, controller: Controller, t0: Tensor, t1: Tensor, y0: Tensor, f0: Tensor) -> State:
+def begin(f: Field, solver: Solver, controller: Controller, t0: Tensor, t1: Tensor, y0: Tensor) -> State:
     """Start a solve."""
-    return own(start(f, solver, controller, t0, y0, t1, f0))
+    return own(start(f, solver, controller, t0, y0, t1))
 
 
 def own(state: State) -> State:

@@ -1,5 +1,6 @@
 """Compiled loops over one graph: made once, then called with the inputs of each solve."""
 
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -66,11 +67,10 @@ class Program:
             return sweep(f, lambda t, y: keep(t, y, given), solver, controller, t1, state, record, limit)
 
         def first(
-            controller: Controller, inputs: Any, like: Any, f0: Any, t0: Tensor, t1: Tensor, record: Any, limit: Tensor
+            controller: Controller, inputs: Any, like: Any, t0: Tensor, t1: Tensor, record: Any, limit: Tensor
         ) -> tuple[Any, ...]:
             given = list(inputs), list(like)
-            y0, dy0 = pack(like), pack(f0)
-            state = begin(lambda t, y: evaluate(t, y, given), solver, controller, t0, t1, y0, dy0)
+            state = begin(lambda t, y: evaluate(t, y, given), solver, controller, t0, t1, pack(like))
             return further(controller, inputs, like, state, t1, record, limit)
 
         def backward(inputs: Any, like: Any, rows: Tensor, record: Record, more: Any, bars: Bars, ends: Any) -> Bars:
@@ -110,6 +110,8 @@ def _compile(function: Any, name: str, options: dict[str, Any]) -> Callable[...,
     """Return the function, compiled when it is first called; if that fails, a warning and the function as it stands."""
     load_compiler()
     own = own_code(function, name)
+    if hasattr(torch.compiler, "keep_tensor_guards_unsafe"):  # since torch 2.8 the option below is known
+        options = {**options, "guard_filter_fn": _guard_given(function)}
     chosen = [torch.compile(own, fullgraph=True, options=dict(options))]
 
     def call(*args: Any) -> Any:
@@ -123,6 +125,21 @@ def _compile(function: Any, name: str, options: dict[str, Any]) -> Callable[...,
                 return function(*args)
 
     return call
+
+
+def _guard_given(function: Any) -> Callable[[Sequence[Any]], list[bool]]:
+    """Return which guards of a loop to check at each call: those of what it is given.
+
+    The solver, the kind of controller and the graph are the program's own; checking their hundred numbers takes longer
+    than some steps.
+    """
+    given = {name for name in inspect.signature(function).parameters if name != "controller"}
+
+    def choose(guards: Sequence[Any]) -> list[bool]:
+        roots = (guard.name.split("[")[0].split(".")[0] for guard in guards)
+        return [not root or root in given for root in roots]
+
+    return choose
 
 
 def _packer(layout: Layout) -> Callable[[Sequence[Tensor]], Tensor]:

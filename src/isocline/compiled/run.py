@@ -75,7 +75,7 @@ class Run:
             common = self.controller, self.inputs, self.traced.y0
             if state is None:
                 ends = self.times[0], self.times[-1]
-                state, counts, record = program.first(*common, self.traced.f0, *ends, record, self._limit())
+                state, counts, record = program.first(*common, *ends, record, self._limit())
             else:
                 state, counts, record = program.further(*common, state, self.times[-1], record, self._limit())
             running, attempts, rows = counts.tolist()
@@ -107,8 +107,8 @@ class Run:
         assert state is not None
         arrived = (state.status == int(Status.SUCCESS)).unsqueeze(1)
         ys[-1] = torch.where(arrived, state.y, float("nan"))
-        solver = problem.solver
-        problem.field.evaluations += problem.controller.evaluations + self.attempts * solver.evaluations
+        solver, before = problem.solver, problem.controller.evaluations
+        problem.field.evaluations += before + bool(before or state.carry) + self.attempts * solver.evaluations
         return Outputs(ys, Dense(*map(torch.cat, zip(*denses, strict=True))) if denses else None, state)
 
     def _locate(self, record: Record) -> list[Saved]:
@@ -157,7 +157,9 @@ class Run:
         t0, t1 = (self.times.new_empty(rows, len(y)) for _ in range(2))
         states = [y.new_empty(rows, *y.shape) for _ in range(count)]
         carry, rest = states[1 : 1 + carried], states[1 + carried :]
-        more = tuple(part.new_empty(rows, solver.evaluations, *part.shape) for part in kept)
+        more = tuple(
+            torch.empty(rows, solver.evaluations, *part.shape, dtype=part.dtype, device=y.device) for part in kept
+        )
         return Record(t0, t1, states[0], tuple(carry), tuple(rest), more)
 
     def _limit(self) -> Tensor:

@@ -88,9 +88,7 @@ def of_graph(traced: Traced, layout: Layout) -> Captured:
     def function(t: Tensor, y: Tree) -> Tree:
         return layout.build(traced.evaluate(t, align(layout.like, y), inputs))
 
-    return Captured(
-        Field(function, (), layout), tuple(outer), tuple(inner), layout.pack(layout.build(traced.f0)), False
-    )
+    return Captured(Field(function, (), layout), tuple(outer), tuple(inner), None, False)
 
 
 def _evaluate(
