@@ -13,7 +13,9 @@ MLPS = ("mlp-1x2x50", "mlp-128x2x64", "mlp-128x64x128", "mlp-1024x64x256")
 DIFFERENTIATED = (*MLPS, "conv-64x7x7", "cnf-2x64")
 NAMES = (
     *(f"{name}{suffix}" for name in DIFFERENTIATED for suffix in ("", "-grad")),
-    *("vdp-256", "vdp-256-net", "lorenz-1", "lorenz-10000", "saves-10", "saves-100", "saves-1000", "overhead"),
+    *("vdp-256", "vdp-256-net"),
+    *("lorenz-1", "lorenz-1000", "lorenz-10000", "lorenz-100000"),
+    *("saves-10", "saves-100", "saves-1000", "overhead"),
 )
 """The cases of a full run, in its order."""
 

@@ -7,6 +7,17 @@ from typing import Any
 from benchmarks.peers.ratios import MODES, PEERS, overhead, ratio_to_default, ratio_to_same_kind, timed
 
 Results = dict[str, Any]
+SERIES = (
+    ("saves-", "steps", 1e6, "What a step costs with so many save times (µs, together)"),
+    (
+        "lorenz-",
+        "rows",
+        1e9,
+        "What it costs to evaluate the field for one sample and use it, with so many samples (ns, together)",
+    ),
+)
+"""Cases that differ in one size: their prefix, what their time is divided by, in which units, and what that says."""
+
 HEAD = Path(__file__).with_name("page.md")
 DEVICES = {
     "cpu": "## On the CPU\n\n[All numbers](../benchmarks/results/peers.json).\n",
@@ -20,6 +31,7 @@ def render(by_device: dict[str, Results]) -> str:
     for device, results in by_device.items():
         parts.append(DEVICES[device])
         parts += [summary(results, mode) for mode in MODES if was_measured(results, mode)]
+        parts += [scaling_section(results, *series) for series in SERIES]
         parts += [case_section(name, case) for name, case in results["cases"].items()]
         parts.append(runs_section(results))
     return "\n".join(parts)
@@ -50,6 +62,22 @@ def summary(results: Results, mode: str) -> str:
         "Of torchode the quicker of eager and compiled.\n"
     )
     return f"{title}\n{table(['case', *PEERS], rows)}"
+
+
+def scaling_section(results: Results, prefix: str, count: str, units: float, title: str) -> str:
+    """Return how the cost of a step, or of a row, goes with the size of a series of cases."""
+    cases = {name: case["contenders"] for name, case in results["cases"].items() if name.startswith(prefix)}
+    names = list(dict.fromkeys(name for entries in cases.values() for name in entries))
+    rows = []
+    for name in names:
+        cells = []
+        for entries in cases.values():
+            entry = entries.get(name, {})
+            known = count in entry and timed(entry.get("together"))
+            cells.append(f"{units * entry['together']['median'] / entry[count]:.3g}" if known else "–")
+        if any(cell != "–" for cell in cells):
+            rows.append([name, *cells])
+    return f"{title}:\n\n{table(['contender', *(f'`{name}`' for name in cases)], rows)}" if rows else ""
 
 
 def case_section(name: str, case: dict[str, Any]) -> str:

@@ -185,23 +185,26 @@ class Field:
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate the field once, for all lanes."""
-        return self._evaluate(t, y, self.layout, self.args)
+        return self.evaluate(t, y, self.layout, self.args)
 
-    def of(self, lanes: Tensor | None) -> Callable[[Number, Tensor], Tensor]:
+    def of(self, lanes: Tensor | None) -> "Field | Part":
         """Return the field over some lanes (A,), counted by this one: ``(t (A,), y (A, n)) -> (A, n)``."""
         if lanes is None:
             return self
-        layout, args = self.layout.of(len(lanes)), take_lanes(self.args, self.per_lane, lanes)
-        spared = self.layout.lanes - layout.lanes
+        layout = self.layout.of(len(lanes))
+        return Part(self, layout, take_lanes(self.args, self.per_lane, lanes, layout.batch_shape))
 
-        def evaluate(t: Number, y: Tensor) -> Tensor:
-            self.spared += spared
-            return self._evaluate(t, y, layout, args)
+    def beside(self, source: Tensor) -> "Part":
+        """Return the field for lanes put in the place of others: row i has the arguments of lane ``source[i]``.
 
-        return evaluate
+        Where no gradients are recorded it is the field as it is: then nothing of such rows is used.
+        """
+        return Part(self, self.layout, self.args).beside(source)
 
-    def _evaluate(self, t: Number, y: Tensor, layout: Layout, args: tuple[Any, ...]) -> Tensor:
+    def evaluate(self, t: Number, y: Tensor, layout: Layout, args: tuple[Any, ...]) -> Tensor:
+        """Evaluate for the lanes of a layout."""
         self.evaluations += 1
+        self.spared += self.layout.lanes - layout.lanes
         before = _version(y)
         dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *args))
         if _version(y) != before:
@@ -216,6 +219,26 @@ class Field:
             if (earlier := last()) is not None and _version(earlier) != version:
                 raise RuntimeError("f overwrote the tensor it returned before; return a new one, or a .clone()")
         self._last = ref(dy), _version(dy)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A field with the arguments of some of its lanes."""
+
+    field: Field
+    layout: Layout
+    args: tuple[Any, ...]
+
+    def __call__(self, t: Number, y: Tensor) -> Tensor:
+        """Evaluate once, for these lanes."""
+        return self.field.evaluate(t, y, self.layout, self.args)
+
+    def beside(self, source: Tensor) -> "Part":
+        """Return it for lanes put in the place of others."""
+        if not torch.is_grad_enabled():
+            return self
+        args = take_lanes(self.args, self.field.per_lane, source, self.layout.batch_shape)
+        return replace(self, args=args)
 
 
 def _version(x: Tensor) -> int:

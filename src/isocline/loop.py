@@ -41,8 +41,8 @@ def start(
     usable = _finite(t0, y0, *carry)
     if carry and len(y0) > 1 and torch.is_grad_enabled() and not bool(usable.all()):
         # Evaluated again, so that no gradient goes through an f that is nan.
-        safe_t, _, safe_y, _ = park(usable, t0, t0, y0, ())
-        carry = solver.init(f, safe_t, safe_y, lambda: f(safe_t, safe_y))
+        safe, safe_t, _, safe_y, _ = park(usable, f, t0, t0, y0, ())
+        carry = solver.init(safe, safe_t, safe_y, lambda: safe(safe_t, safe_y))
     status = where(usable, RUNNING, int(Status.NON_FINITE))
     return State(t0, y0, carry, dt, memory, status, status * 0, status * 0)
 
@@ -62,8 +62,8 @@ def advance(
     last = abs(state.dt) * (1 + eps**0.5) + eps * state.steps * abs(t_end) >= abs(left)
     target = where(last, t_end, _constant(state.t + state.dt))
     target = where(running, target, state.t)
-    begin = state.t, target, state.y, state.carry
-    attempt = solver.step(f, *(park(running, *begin) if resting else begin))
+    begin = f, state.t, target, state.y, state.carry
+    attempt = solver.step(*(park(running, *begin) if resting else begin))
     with torch.no_grad():
         h = target - state.t
         error, largest = read(h, (controller.measure(state.y, attempt), _largest(attempt.y1)))
@@ -122,7 +122,7 @@ def integrate(
 def take(f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> tuple[Step, Carry]:
     """Take a step whose end is known to be good, again; lanes with t1 == t0 rest."""
     moving = t1 != t0
-    attempt = solver.step(f, *park(moving, t0, t1, y0, carry))
+    attempt = solver.step(*park(moving, f, t0, t1, y0, carry))
     return _merge(moving, t0, t1, y0, carry, attempt)
 
 
@@ -140,19 +140,23 @@ def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: 
     return new._replace(t=step.t1, y=step.y1, carry=carry), step
 
 
-def park(moving: Number, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> tuple[Number, Number, Tensor, Carry]:
+def park(
+    moving: Number, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry
+) -> tuple[Field, Number, Number, Tensor, Carry]:
     """Put lanes that rest beside one that moves: where they stand, f or its derivative need not be finite.
 
-    What comes of it is masked out, but in a gradient zero times nan would be nan.
+    What comes of it is masked out, but in a gradient zero times nan would be nan. They get the arguments of the other
+    lane, too, if f knows which those are.
     """
     # shape[0], not len(): that would make a number of it, and compiled programs fit one number of lanes only.
     if y0.shape[0] == 1:
-        return t0, t1, y0, carry
+        return f, t0, t1, y0, carry
     lanes = torch.arange(moving.shape[0], device=moving.device)
     source = torch.where(moving, lanes, moving.to(torch.uint8).argmax())
+    f = f.beside(source) if hasattr(f, "beside") else f
     start = t0.index_select(0, source)
     carry = tuple(part.index_select(0, source) for part in carry)
-    return start, torch.where(moving, t1, start), y0.index_select(0, source), carry
+    return f, start, torch.where(moving, t1, start), y0.index_select(0, source), carry
 
 
 def _merge(accept: Number, t0: Number, t1: Number, y0: Tensor, carry: Carry, attempt: Attempt) -> tuple[Step, Carry]:

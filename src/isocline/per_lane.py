@@ -59,10 +59,20 @@ def unmark(args: tuple[Any, ...], batch_shape: torch.Size) -> tuple[tuple[Any, .
     return map_leaves(plain, args), frozenset(marked)
 
 
-def take_lanes(args: tuple[Any, ...], marked: frozenset[int], lanes: Tensor) -> tuple[Any, ...]:
-    """Return the arguments with only some rows of the marked leaves."""
+def take_lanes(
+    args: tuple[Any, ...], marked: frozenset[int], lanes: Tensor, batch_shape: torch.Size
+) -> tuple[Any, ...]:
+    """Return the arguments with these rows of the marked leaves, in the shape of their batch."""
     if not marked:
         return args
     index = count()
-    taken: tuple[Any, ...] = map_leaves(lambda x: x.index_select(0, lanes) if next(index) in marked else x, args)
+    taken: tuple[Any, ...] = map_leaves(
+        lambda x: take_rows(x, lanes, batch_shape) if next(index) in marked else x, args
+    )
     return taken
+
+
+def take_rows(x: Tensor, lanes: Tensor, batch_shape: torch.Size) -> Tensor:
+    """Return the rows of some lanes of x (*batch, ...)."""
+    batch_dims = len(batch_shape)
+    return x.flatten(0, batch_dims - 1).index_select(0, lanes).reshape(*batch_shape, *x.shape[batch_dims:])

@@ -105,3 +105,17 @@ def test_page_is_made_from_the_results() -> None:
     if not files:
         pytest.skip("nothing was measured yet")
     assert PAGE.read_text() == render({device: load(file) for device, file in files.items()})
+
+
+def test_scaling_is_time_per_step_and_per_row() -> None:
+    cases = {
+        name: {**CASE, "contenders": {"isocline:eager": entry(median, **counts), "scipy": entry(1.0)}}
+        for name, median, counts in (
+            ("saves-10", 0.004, {"steps": 10}),
+            ("saves-1000", 0.006, {"steps": 12}),
+            ("lorenz-1", 0.002, {"rows": 100}),
+        )
+    }
+    page = render({"cpu": {"runs": {"1": RUN}, "cases": cases}})
+    assert "| contender | `saves-10` | `saves-1000` |\n| --- | --- | --- |\n| isocline:eager | 400 | 500 |\n\n" in page
+    assert "| contender | `lorenz-1` |\n| --- | --- |\n| isocline:eager | 2e+04 |\n\n" in page

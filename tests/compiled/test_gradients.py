@@ -145,7 +145,7 @@ class TestSteps:
     def test_a_method_that_carries_nothing(self) -> None:
         y0, ts = start(), RISING.clone().requires_grad_()
         settings = {"method": "rk4", "controller": iso.FixedStep(0.1)}
-        assert_same_gradients(lambda t, y: torch.sin(t) * y - y**3, y0, ts, [y0, ts], more=1, **settings)
+        assert_same_gradients(lambda t, y: torch.sin(t) * y - y**3, y0, ts, [y0, ts], **settings)
 
     def test_lanes_of_different_step_counts(self) -> None:
         y0, ts = start(), torch.linspace(0, 3, 7, dtype=torch.float64).requires_grad_()
@@ -167,6 +167,16 @@ class TestSteps:
         wanted = [y0, ts, rate]
         for a, b in zip(gradients(first.ys, wanted), gradients(second.ys, wanted), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+
+    def test_a_lane_at_rest_stands_where_its_arguments_allow(self) -> None:
+        limit = torch.linspace(0.3, 1.5, 9, dtype=torch.float64, requires_grad=True)
+        y0 = draw(9, 1).requires_grad_()
+
+        def f(t: Tensor, y: Tensor, limit: Tensor) -> Tensor:
+            return -y * (limit.unsqueeze(-1) - t).sqrt()
+
+        settings = {"args": (iso.PerLane(limit),), "batch_dims": 1, "controller": iso.FixedStep(0.02)}
+        assert_same_gradients(f, y0, (0.0, 0.9 * limit.detach()), [y0, limit], **settings)
 
     def test_a_lane_that_fails_leaves_the_others_alone(self) -> None:
         y0 = torch.tensor([[0.1], [1.0], [float("nan")], [0.2]], dtype=torch.float64, requires_grad=True)

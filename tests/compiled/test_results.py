@@ -48,7 +48,7 @@ class TestSettings:
     @pytest.mark.parametrize("method", ["euler", "rk4"])
     def test_fixed_steps(self, method: str) -> None:
         for dt in (0.1, 0.07):
-            assert_same(*solve_both(forced, Y0, RISING, method=method, controller=iso.FixedStep(dt)), more=1)
+            assert_same(*solve_both(forced, Y0, RISING, method=method, controller=iso.FixedStep(dt)))
 
     @pytest.mark.parametrize(
         "controller",
@@ -228,7 +228,7 @@ class TestFields:
         for depth in range(10):
             net = nn.Sequential(*[nn.Linear(2, 2, dtype=torch.float64) for _ in range(depth)])
             settings = {"method": "euler", "controller": iso.FixedStep(0.5)}
-            assert_same(*solve_both(WithoutTime(net), Y0, (0.0, 1.0), **settings), more=1)
+            assert_same(*solve_both(WithoutTime(net), Y0, (0.0, 1.0), **settings))
 
     def test_many_kinds_of_solve_over_one_field(self) -> None:
         fixed: dict[str, Any] = {"method": "euler", "controller": iso.FixedStep(0.5)}
@@ -237,7 +237,7 @@ class TestFields:
                 for with_grad in (False, True):
                     with torch.set_grad_enabled(with_grad):
                         both = solve_both(lambda t, y: 0.1 * t - y, y0, (0.0, 1.0), batch_dims=batch_dims, **fixed)
-                assert_same(*both, more=1)
+                assert_same(*both)
 
 
 class WithoutTime(nn.Module):

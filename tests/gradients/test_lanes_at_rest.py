@@ -27,3 +27,32 @@ def test_gradients_of_a_lane_at_rest_and_of_its_neighbours(method: str, gradient
     torch.testing.assert_close(by_y0[1], WEIGHTS[:, 1].sum(dim=0))
     torch.testing.assert_close(by_y0[[0, 2]], expected_y0)
     torch.testing.assert_close(by_p, expected_p)
+
+
+@pytest.mark.parametrize("gradient", ALL_GRADIENTS.values(), ids=ALL_GRADIENTS)
+@pytest.mark.parametrize("shape", [(9,), (3, 3)], ids=["lanes", "two batch dimensions"])
+def test_a_lane_at_rest_leaves_no_trace_where_its_arguments_forbid_the_times_of_others(
+    shape: tuple[int, ...], gradient: iso.Gradient
+) -> None:
+    """Beyond limit[i] lane i has a slope that is nan; others go there while it rests."""
+    limit = torch.linspace(0.3, 1.5, 9, dtype=torch.float64)
+    y0 = draw(9, 1, seed=3)
+
+    def gradients(limit: torch.Tensor, y0: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        p, limit, y0 = torch.tensor(0.7, dtype=torch.float64), limit.clone(), y0.clone()
+        inputs = [x.requires_grad_() for x in (p, limit, y0)]
+
+        def f(t: torch.Tensor, y: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+            return -p * y * (limit.unsqueeze(-1) - t).sqrt()
+
+        args, times = (iso.PerLane(limit),), (0.0, 0.9 * limit.detach())
+        sol = iso.solve(
+            f, y0, times, args=args, batch_dims=limit.ndim, gradient=gradient, controller=iso.FixedStep(0.02)
+        )
+        return torch.autograd.grad(sol.ys[-1].square().sum(), inputs)
+
+    by_p, by_limit, by_y0 = gradients(limit.reshape(shape), y0.reshape(*shape, 1))
+    alone = [gradients(limit[i : i + 1], y0[i : i + 1]) for i in range(9)]
+    torch.testing.assert_close(by_p, sum(parts[0] for parts in alone))
+    torch.testing.assert_close(by_limit.flatten(), torch.cat([parts[1] for parts in alone]))
+    torch.testing.assert_close(by_y0.reshape(9, 1), torch.cat([parts[2] for parts in alone]))

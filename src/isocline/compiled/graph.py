@@ -22,7 +22,7 @@ from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_use
 from isocline.compiled.halves import Halves, Joint, cut, differentiate, lower, results_of
 from isocline.compiled.small_products import fuse_small_products
 from isocline.layout import Field
-from isocline.tree import Tree, align
+from isocline.tree import Tree, align, leaves
 
 
 @dataclass(eq=False)
@@ -79,6 +79,8 @@ class Traced:
     """Which are the leaves of y."""
     y0: tuple[Tensor, ...]
     """The leaves of y0 in the user's shapes, without history."""
+    per_lane: tuple[int, ...]
+    """Which are arguments with a row for each lane."""
     kept: tuple[Tensor, ...]
     """What an evaluation keeps for its gradient, without data."""
 
@@ -151,9 +153,9 @@ def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
     """
     with_grad = torch.is_grad_enabled()
     t = f.layout.view_time(t0.detach()).clone().requires_grad_(with_grad)
-    leaves = [x.detach().requires_grad_(with_grad) for x in align(f.layout.like, f.layout.unpack(y0.detach()))]
-    _seen.call, _seen.own = None, {id(x) for x in (t, *leaves)}
-    _capture(f.function, f.layout.like, t, f.layout.build(leaves), f.args)
+    y = [x.detach().requires_grad_(with_grad) for x in align(f.layout.like, f.layout.unpack(y0.detach()))]
+    _seen.call, _seen.own = None, {id(x) for x in (t, *y)}
+    _capture(f.function, f.layout.like, t, f.layout.build(y), f.args)
     if _seen.call is None:
         raise NotCapturedError("f was not captured")
     graph, inputs = _seen.call
@@ -164,9 +166,11 @@ def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
         f.layout.pack(f.layout.build(results))  # checks it
         graph.kept[sizes] = tuple(x.to("meta") for x in kept)
     places = {id(x): i for i, x in enumerate(inputs)}
-    state = tuple(places.get(id(x)) for x in leaves)
-    y0 = tuple(x.detach().clone() for x in leaves)
-    return Traced(graph, inputs, places.get(id(t)), state, y0, graph.kept[sizes])
+    state = tuple(places.get(id(x)) for x in y)
+    y0 = tuple(x.detach().clone() for x in y)
+    marked = {places.get(id(x)) for i, x in enumerate(leaves(f.args)) if i in f.per_lane}
+    per_lane = tuple(sorted(marked - {None}))
+    return Traced(graph, inputs, places.get(id(t)), state, y0, per_lane, graph.kept[sizes])
 
 
 def _evaluate(function: Callable[..., Tree], like: Tree, t: Tensor, y: Tree, args: tuple[Any, ...]) -> list[Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from isocline.compiled.graph import Traced
 from isocline.layout import Layout, make_layout
+from isocline.per_lane import take_rows
 
 Known = Sequence[Tensor]
 """f's value (L, n) somewhere, and what was kept there for its gradient."""
@@ -26,7 +27,9 @@ class Packed:
     def evaluate(self, t: Tensor, y: Tensor, given: Any) -> Tensor:
         """Return f (L, n)."""
         layout, filled = self._fill(t, y, given)
-        return layout.pack(layout.build(self.traced.graph.module.forward(*filled)))
+        # An f that switches gradients off switches them on again: here that must not last.
+        with torch.no_grad():
+            return layout.pack(layout.build(self.traced.graph.module.forward(*filled)))
 
     def keep(self, t: Tensor, y: Tensor, given: Any) -> Known:
         """Return f (L, n), and what its gradient needs."""
@@ -62,6 +65,33 @@ class Packed:
         inputs, like = given
         layout = make_layout(self.layout.build(like), len(self.layout.batch_shape))
         return layout, self.traced.fill(layout.view_time(t), layout.leaves(y), inputs)
+
+
+class Differentiable:
+    """The field, differentiable in t, y and its inputs; the values of its first evaluations may be known already."""
+
+    def __init__(self, packed: Packed, given: Any, known: Sequence[Known] = ()) -> None:
+        """Begin with the first known value."""
+        self.packed = packed
+        self.given = given
+        self.known = iter(known)
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """Evaluate, or take the next known value."""
+        inputs, like = self.given
+        value = next(self.known, ())
+        if not value:
+            plain = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
+            value = self.packed.keep(t.detach(), y.detach(), (plain, like))
+        return self.packed.attach(t, y, self.given, value)
+
+    def beside(self, source: Tensor) -> "Differentiable":
+        """Return it for lanes put in the place of others: row i has the arguments of lane ``source[i]``."""
+        inputs, like = self.given
+        batch = make_layout(self.packed.layout.build(like), len(self.packed.layout.batch_shape)).batch_shape
+        places = self.packed.traced.per_lane
+        rows = [take_rows(inputs[i], source, batch) for i in places]
+        return Differentiable(self.packed, (fill_in(inputs, places, rows), like))
 
 
 def fill_in(inputs: Sequence[Any], places: Sequence[int], chosen: Sequence[Tensor]) -> list[Any]:

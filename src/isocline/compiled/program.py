@@ -10,7 +10,7 @@ from torch import Tensor
 from isocline.compiled.fallback import compiler_errors, load_compiler, warn
 from isocline.compiled.graph import Traced, own_code
 from isocline.compiled.loops import Bars, Leap, Record, begin, leap, reverse, sweep
-from isocline.compiled.packed import Known, Packed, fill_in
+from isocline.compiled.packed import Differentiable, Packed, fill_in
 from isocline.controllers import Controller, replaced
 from isocline.layout import Layout, make_layout
 from isocline.loop import advance, park, take
@@ -32,7 +32,7 @@ OPTIONS: dict[str, Any] = {
 
 def make_program(traced: Traced, layout: Layout, solver: Solver, controller: Controller, kind: Hashable) -> "Program":
     """Return the program for this kind of solve and controller, from the graph's own store."""
-    key = (traced.differentiable, layout.structure, len(layout.batch_shape), solver, kind)
+    key = (traced.differentiable, traced.per_lane, layout.structure, len(layout.batch_shape), solver, kind)
     if key not in traced.graph.programs:
         traced.graph.programs[key] = Program(traced, layout, solver, controller, f"{traced.graph.family}_{hash(key):x}")
     program: Program = traced.graph.programs[key]
@@ -159,7 +159,7 @@ def _puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
         t1: Tensor,
         y: Tensor,
         carry: tuple[Tensor, ...],
-        known: Sequence[Known],
+        known: Sequence[Any],
         y_bar: Tensor,
         carry_bar: tuple[Tensor, ...],
         stage_bars: Sequence[Tensor],
@@ -171,7 +171,7 @@ def _puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
         def step(y: Tensor, carry: tuple[Tensor, ...], ends: tuple[Tensor, ...], chosen: Sequence[Tensor]) -> Any:
             filled = fill_in(inputs, packed.places, chosen), like
             start, end = ends or (t0, t1)
-            taken, after = take(_differentiable(packed, filled, known), solver, start, end, y, carry)
+            taken, after = take(Differentiable(packed, filled, known), solver, start, end, y, carry)
             return taken.y1, after, taken.stages if stage_bars else ()
 
         ends = (t0, t1) if timed else ()
@@ -189,8 +189,8 @@ def _start_puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
         inputs, like = given
 
         def init(t0: Tensor, y0: Tensor, chosen: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            f = _differentiable(packed, (fill_in(inputs, packed.places, chosen), like))
-            t0, _, y0, _ = park(moved, t0, t0, y0, ())
+            f: Field = Differentiable(packed, (fill_in(inputs, packed.places, chosen), like))
+            f, t0, _, y0, _ = park(moved, f, t0, t0, y0, ())
             return solver.init(f, t0, y0, lambda: f(t0, y0))
 
         vjp: Any = torch.func.vjp(init, t0, y0, [inputs[i] for i in packed.places])[1]
@@ -198,21 +198,6 @@ def _start_puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
         return y0_bar, (time,), tuple(chosen)
 
     return pull_start
-
-
-def _differentiable(packed: Packed, given: Any, known: Sequence[Known] = ()) -> Field:
-    """Return the field; the values of its first evaluations may be known already."""
-    values = iter(known)
-
-    def f(t: Tensor, y: Tensor) -> Tensor:
-        inputs, like = given
-        value = next(values, ())
-        if not value:
-            plain = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
-            value = packed.keep(t.detach(), y.detach(), (plain, like))
-        return packed.attach(t, y, given, value)
-
-    return f
 
 
 def _adjoint_attempt(packed: Packed, solver: Solver, controller: Controller) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from isocline.compiled.graph import Traced
 from isocline.compiled.loops import Leap, Record
 from isocline.compiled.program import make_program
+from isocline.compiled.spare import Block, give_back_with, take
 from isocline.controllers import Controller, compilable
 from isocline.observers import Picks
 from isocline.problem import Dense, Outputs, Problem
@@ -24,7 +26,8 @@ PATIENCE = 50
 """Attempts between two reports of progress."""
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Chunk:
     """What a compiled loop handed over."""
 
     record: Record | None
@@ -71,7 +74,7 @@ class Run:
         problem, program, state = self.problem, self.program, None
         stages = problem.dense or len(self.times) > 2
         while True:
-            record = self._room(stages, keep, most) if recorded or stages else None
+            record, block = self._room(stages, keep, most) if recorded or stages else (None, None)
             common = self.controller, self.inputs, self.traced.y0
             if state is None:
                 ends = self.times[0], self.times[-1]
@@ -84,29 +87,34 @@ class Run:
                 out = torch.where(state.status == int(Status.RUNNING), int(Status.MAX_STEPS), state.status)
                 running, state = 0, state._replace(status=out)
             self._report(state)
-            yield Chunk(record, rows, state)
+            chunk = Chunk(record, rows, state)
+            if block is not None:
+                give_back_with(chunk, block)
+            yield chunk
             if not running:
                 return
+            del chunk, record, block
 
     def outputs(self, chunks: Iterator[Chunk]) -> Outputs:
         """Interpolate at the save times of all chunks."""
         problem = self.problem
-        ys = problem.y0.new_full((len(self.times), *problem.y0.shape), float("nan"))
-        ys[0] = problem.y0
+        between = problem.y0.new_full((len(self.times) - 2, *problem.y0.shape), float("nan"))
         denses, state = [], None
-        for record, rows, state in chunks:
-            if record is None:
+        for chunk in chunks:
+            state = chunk.state
+            if chunk.record is None:
                 continue
-            record = record.first(rows)
+            record = chunk.record.first(chunk.rows)
             saved = self._locate(record)
             self.saved.append(saved)
             for (_, picks), values in zip(saved, self.interpolate(record, saved, self.times), strict=True):
-                ys[1:-1][picks.slots, 0 if picks.lanes is None else picks.lanes] = values
+                between[picks.slots, 0 if picks.lanes is None else picks.lanes] = values
             if problem.dense:
                 denses.append(dense(record, state.y))
         assert state is not None
         arrived = (state.status == int(Status.SUCCESS)).unsqueeze(1)
-        ys[-1] = torch.where(arrived, state.y, float("nan"))
+        end = torch.where(arrived, state.y, float("nan"))
+        ys = torch.cat([problem.y0.detach().unsqueeze(0), between, end.unsqueeze(0)])
         solver, before = problem.solver, problem.controller.evaluations
         problem.field.evaluations += before + bool(before or state.carry) + self.attempts * solver.evaluations
         return Outputs(ys, Dense(*map(torch.cat, zip(*denses, strict=True))) if denses else None, state)
@@ -145,8 +153,8 @@ class Run:
         interior, solver = times[1:-1], self.problem.solver
         return [solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in saved]
 
-    def _room(self, stages: bool, keep: bool, most: int) -> Record:
-        """Make an empty record; its rows take memory when they are used."""
+    def _room(self, stages: bool, keep: bool, most: int) -> tuple[Record, Block]:
+        """Make an empty record, and the block of memory that it lies in; rows take memory when they are first used."""
         y, solver = self.problem.y0.detach(), self.problem.solver
         carried = len(solver.init(lambda t, y: y, 0.0, y, lambda: y))
         count = 1 + carried + (len(solver.weights) if stages else 0)
@@ -154,13 +162,13 @@ class Run:
         kept = (y, *self.traced.kept) if keep and len(y) == 1 else ()
         size = y.nbytes * count + sum(part.nbytes for part in kept) * solver.evaluations
         rows = max(1, min(most, LARGEST // size))
-        t0, t1 = (self.times.new_empty(rows, len(y)) for _ in range(2))
-        states = [y.new_empty(rows, *y.shape) for _ in range(count)]
-        carry, rest = states[1 : 1 + carried], states[1 + carried :]
-        more = tuple(
-            torch.empty(rows, solver.evaluations, *part.shape, dtype=part.dtype, device=y.device) for part in kept
-        )
-        return Record(t0, t1, states[0], tuple(carry), tuple(rest), more)
+        times = (torch.Size((rows, len(y))), self.times.dtype)
+        states = (torch.Size((rows, *y.shape)), y.dtype)
+        values = [(torch.Size((rows, solver.evaluations, *part.shape)), part.dtype) for part in kept]
+        block = take([times, times, *([states] * count), *values], y.device)
+        t0, t1, y0, *rest = block.tensors
+        carry, stage, more = rest[:carried], rest[carried : count - 1], rest[count - 1 :]
+        return Record(t0, t1, y0, tuple(carry), tuple(stage), tuple(more)), block
 
     def _limit(self) -> Tensor:
         left = self.problem.max_steps - self.attempts

@@ -17,7 +17,7 @@ from isocline.numbers import Number, spread
 from isocline.observers import Save, Tape, interpolate
 from isocline.problem import Outputs, Problem
 from isocline.solution import Stats
-from isocline.solvers.base import Carry
+from isocline.solvers.base import Carry, Field
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ class _Backward:
         problem = self.problem
         if self.carry_bar and any(bar is not None for bar in self.carry_bar):
             y = problem.y0.detach().requires_grad_()
-            f = self.captured.field
+            f: Field = self.captured.field
             with torch.enable_grad():
                 begin = problem.ts.number(0)
                 moved = end != begin
                 t0 = self.times[0] if self.times.requires_grad else begin
-                t0, _, start, _ = park(moved, t0, t0, y, ())
+                f, t0, _, start, _ = park(moved, f, t0, t0, y, ())
                 carry = problem.solver.init(f, t0, start, lambda: f(t0, start))
             (bar,) = self._pull(list(zip(carry, self.carry_bar, strict=True)), (y,))
             self.y_bar = self.y_bar if bar is None else self.y_bar + bar

@@ -51,7 +51,7 @@ class _Walk:
     def __init__(self, run: Run, gradients: Cotangents, timed: bool) -> None:
         self.run = run
         self.gradients = gradients
-        self.times = run.times.clone().requires_grad_(timed)
+        self.times = run.times.clone().requires_grad_() if timed else run.times
         self.times_bar = torch.zeros_like(run.times) if timed else None
         y_bar = gradients.ys[-1].contiguous().clone()
         carry = run.problem.solver.init(lambda t, y: y, 0.0, y_bar, lambda: y_bar)

@@ -1,6 +1,7 @@
 """The backward solve of ``BacksolveAdjoint``: state and adjoint together, from the last save time to the first."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from isocline.gradients.node import add
 from isocline.loop import advance, start, take
 from isocline.observers import interpolate, pairs
 from isocline.solution import SolveError, failure_message
-from isocline.solvers.base import Carry, Solver
+from isocline.solvers.base import Carry, Field, Solver
 from isocline.state import State, Status, Step
 from isocline.stops import Stops, make_stops
 
@@ -43,10 +44,18 @@ class AdjointField:
 
     def __call__(self, t: Tensor, ya: Tensor) -> Tensor:
         """Evaluate f once, and its vector-Jacobian product with a."""
+        return self._evaluate(self.captured.field, t, ya)
+
+    def beside(self, source: Tensor) -> Field:
+        """Return it for lanes put in the place of others."""
+        with torch.enable_grad():
+            return partial(self._evaluate, self.captured.field.beside(source))
+
+    def _evaluate(self, field: Field, t: Tensor, ya: Tensor) -> Tensor:
         y, a = ya.tensor_split(2, dim=1)
         with torch.enable_grad():
             y = y.detach().requires_grad_()
-            dy = self.captured.field(t, y)
+            dy = field(t, y)
         inner = self.captured.inner
         da: Tensor | None = None
         bars: Sequence[Tensor | None] = [None] * len(inner)
