@@ -204,7 +204,6 @@ class Field:
     def evaluate(self, t: Number, y: Tensor, layout: Layout, args: tuple[Any, ...]) -> Tensor:
         """Evaluate for the lanes of a layout."""
         self.evaluations += 1
-        self.spared += self.layout.lanes - layout.lanes
         before = _version(y)
         dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *args))
         if _version(y) != before:
@@ -231,6 +230,7 @@ class Part:
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate once, for these lanes."""
+        self.field.spared += self.field.layout.lanes - self.layout.lanes
         return self.field.evaluate(t, y, self.layout, self.args)
 
     def beside(self, source: Tensor) -> "Part":

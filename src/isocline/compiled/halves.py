@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from isocline.compiled.cheaper import CHEAPER
 from isocline.compiled.fallback import NotCapturedError
 
 
@@ -40,7 +41,7 @@ class Halves:
 
 
 def lower(module: GraphModule, examples: Sequence[Any]) -> GraphModule:
-    """Return the module as a graph of plain operations, without transforms of torch.func and changes in place."""
+    """Return the module as a graph of plain operations, without transforms of torch.func or changes in place."""
     module = _numbers_as_tensors(module)
 
     def evaluate(*inputs: Any) -> list[Tensor]:
@@ -102,12 +103,12 @@ def _gradients(outputs: Sequence[Tensor], bars: Sequence[Tensor], sources: Seque
 
 
 def _plain(function: Any, examples: Sequence[Any]) -> GraphModule:
-    """Trace; then once more, to turn changes in place into new tensors."""
+    """Trace; then once more, to turn changes in place into new tensors, and some operations into cheaper ones."""
     traced = make_fx(function, tracing_mode="fake")(*examples)
     functional: Any = torch.func.functionalize(traced, remove="mutations")
     with torch.no_grad():
         examples = [x.detach() if isinstance(x, Tensor) else x for x in examples]
-        plain = make_fx(functional, tracing_mode="fake")(*examples)
+        plain = make_fx(functional, decomposition_table=CHEAPER, tracing_mode="fake")(*examples)
     plain.graph.eliminate_dead_code()
     for node in plain.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         # Some operations return other strides than their descriptions say, which tracing goes by.

@@ -1,29 +1,27 @@
 """Compiled loops over one graph: made once, then called with the inputs of each solve."""
 
-import inspect
+import re
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from isocline.compiled.capture import own_code
 from isocline.compiled.fallback import compiler_errors, load_compiler, warn
-from isocline.compiled.graph import Traced, own_code
+from isocline.compiled.graph import Traced
 from isocline.compiled.loops import Bars, Leap, Record, begin, leap, reverse, sweep
-from isocline.compiled.packed import Differentiable, Packed, fill_in
-from isocline.controllers import Controller, replaced
+from isocline.compiled.packed import Packed
+from isocline.compiled.pull import attempt_adjoint, pull_start, pull_step
+from isocline.controllers import Controller
 from isocline.layout import Layout, make_layout
-from isocline.loop import advance, park, take
-from isocline.numbers import column
-from isocline.solvers.base import Field, Solver
+from isocline.solvers.base import Solver
 from isocline.state import State
 from isocline.stops import Stops
 
 OPTIONS: dict[str, Any] = {
     # A program in C++ without Python between its kernels: half the time of small problems.
     "cpp_wrapper": True,
-    # The vectorised tanh of the system's library is slow; by exp it is fused with its neighbours.
-    "cpp.use_decompose_tanh": True,
     # Waking a thread costs as much as some thousand operations.
     "cpp.min_chunk_size": 4096,
 }
@@ -50,9 +48,9 @@ class Program:
         packed = Packed(traced, layout)
         evaluate = torch.compiler.allow_in_graph(lambda *given: packed.evaluate(*given))
         keep = torch.compiler.allow_in_graph(lambda *given: packed.keep(*given))
-        pull = torch.compiler.allow_in_graph(_puller(packed, solver))
-        pull_start = torch.compiler.allow_in_graph(_start_puller(packed, solver))
-        adjoint_attempt = torch.compiler.allow_in_graph(_adjoint_attempt(packed, solver, controller))
+        pull = torch.compiler.allow_in_graph(pull_step(packed, solver))
+        pull_first = torch.compiler.allow_in_graph(pull_start(packed, solver))
+        adjoint_attempt = torch.compiler.allow_in_graph(attempt_adjoint(packed, solver, controller))
         pack = torch.compiler.allow_in_graph(_packer(layout))
 
         def further(
@@ -87,7 +85,7 @@ class Program:
                 return bars
             # Where lanes stood still there may be nothing to differentiate; what comes of it is zero anyway.
             moved = record.t1[0] != record.t0[0]
-            y0, (t0,), chosen = pull_start(moved, record.t0[0], pack(like), bars.carry, (list(inputs), list(like)))
+            y0, (t0,), chosen = pull_first(moved, record.t0[0], pack(like), bars.carry, (list(inputs), list(like)))
             first = (bars.ends[0] + t0, bars.ends[1]) if ends else ()
             return Bars(bars.y + y0, (), first, tuple(a + b for a, b in zip(bars.inputs, chosen, strict=True)))
 
@@ -128,16 +126,17 @@ def _compile(function: Any, name: str, options: dict[str, Any]) -> Callable[...,
 
 
 def _guard_given(function: Any) -> Callable[[Sequence[Any]], list[bool]]:
-    """Return which guards of a loop to check at each call: those of what it is given.
+    """Return which guards of a loop to check at each call: not those of what it was made with, which never changes.
 
-    The solver, the kind of controller and the graph are the program's own; checking their hundred numbers takes longer
-    than some steps.
+    Checking the hundred numbers of a solver takes longer than some steps.
     """
-    given = {name for name in inspect.signature(function).parameters if name != "controller"}
+    own = {*function.__code__.co_freevars, "controller"}
 
     def choose(guards: Sequence[Any]) -> list[bool]:
-        roots = (guard.name.split("[")[0].split(".")[0] for guard in guards)
-        return [not root or root in given for root in roots]
+        roots = (re.match(r"(L\[')?(\w*)", guard.name) for guard in guards)
+        return [
+            not guard.is_global and not (root and root[2] in own) for guard, root in zip(guards, roots, strict=True)
+        ]
 
     return choose
 
@@ -149,82 +148,3 @@ def _packer(layout: Layout) -> Callable[[Sequence[Tensor]], Tensor]:
         return make_layout(layout.build(leaves), batch_dims).pack(layout.build(leaves)).clone()
 
     return pack
-
-
-def _puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
-    """Return the vector-Jacobian product of one step."""
-
-    def pull(
-        t0: Tensor,
-        t1: Tensor,
-        y: Tensor,
-        carry: tuple[Tensor, ...],
-        known: Sequence[Any],
-        y_bar: Tensor,
-        carry_bar: tuple[Tensor, ...],
-        stage_bars: Sequence[Tensor],
-        given: Any,
-        timed: bool,
-    ) -> tuple[Any, ...]:
-        inputs, like = given
-
-        def step(y: Tensor, carry: tuple[Tensor, ...], ends: tuple[Tensor, ...], chosen: Sequence[Tensor]) -> Any:
-            filled = fill_in(inputs, packed.places, chosen), like
-            start, end = ends or (t0, t1)
-            taken, after = take(Differentiable(packed, filled, known), solver, start, end, y, carry)
-            return taken.y1, after, taken.stages if stage_bars else ()
-
-        ends = (t0, t1) if timed else ()
-        vjp: Any = torch.func.vjp(step, y, carry, ends, [inputs[i] for i in packed.places])[1]
-        y_bar, carry_bar, ends, chosen = vjp((y_bar, carry_bar, tuple(stage_bars)))
-        return y_bar, carry_bar, ends, tuple(chosen)
-
-    return pull
-
-
-def _start_puller(packed: Packed, solver: Solver) -> Callable[..., Any]:
-    """Return the vector-Jacobian product of what the solver carries into its first step."""
-
-    def pull_start(moved: Tensor, t0: Tensor, y0: Tensor, carry_bar: tuple[Tensor, ...], given: Any) -> tuple[Any, ...]:
-        inputs, like = given
-
-        def init(t0: Tensor, y0: Tensor, chosen: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            f: Field = Differentiable(packed, (fill_in(inputs, packed.places, chosen), like))
-            f, t0, _, y0, _ = park(moved, f, t0, t0, y0, ())
-            return solver.init(f, t0, y0, lambda: f(t0, y0))
-
-        vjp: Any = torch.func.vjp(init, t0, y0, [inputs[i] for i in packed.places])[1]
-        time, y0_bar, chosen = vjp(carry_bar)
-        return y0_bar, (time,), tuple(chosen)
-
-    return pull_start
-
-
-def _adjoint_attempt(packed: Packed, solver: Solver, controller: Controller) -> Callable[..., Any]:
-    """Return one attempt to step (y, a) of the adjoint ODE, and the parameters' integrals over it, with one lane."""
-
-    def attempt(tolerances: Sequence[Tensor], given: Any, target: Tensor, *parts: Any) -> tuple[Any, ...]:
-        state = State(*parts)
-        own = replaced(controller, tolerances)
-        chosen = [given[0][i] for i in packed.places]
-        slopes: list[tuple[Tensor, list[Tensor]]] = []
-
-        def f(t: Tensor, ya: Tensor) -> Tensor:
-            y, a = ya.tensor_split(2, dim=1)
-            dy, *kept = packed.keep(t, y, given)
-            _, a_bar, *bars = packed.pull(t, y, given, kept, a)
-            slopes.append((a, bars))
-            return torch.cat([dy, -a_bar], dim=1)
-
-        if state.carry:
-            f(state.t, state.y)  # the stage that was carried over: its value is known, its integrand is not
-        new, step = advance(f, solver, own, target, state)
-        h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        integrals = [torch.zeros_like(x) for x in chosen]
-        for weight, (a, bars) in zip(solver.weights, slopes, strict=True):
-            if weight:
-                scale = column(weight * h, a).reshape(())
-                integrals = [total + scale * bar for total, bar in zip(integrals, bars, strict=True)]
-        return *new, tuple(integrals)
-
-    return attempt
