@@ -129,7 +129,8 @@ def test_constants() -> None:
 def test_forward_mode_is_refused(batch: int) -> None:
     """With sizes that vary the front end itself fails on it, with a reason of its own."""
     flow, z = Flow(by_jvp), draw(batch, 2)
-    with pytest.warns(RuntimeWarning, match=r"f cannot be compiled as one graph, .*(torch\.func\.jvp|test_transforms\.py)"):
+    reason = r"f cannot be compiled as one graph, .*(torch\.func\.jvp|test_transforms\.py)"
+    with pytest.warns(RuntimeWarning, match=reason):
         assert_same(*solve_both(flow, (z, torch.zeros(batch, dtype=z.dtype)), (0.0, 1.0), **TIGHT))
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 aten = torch.ops.aten
 
 LARGEST, TINY = 2**14, 2**11
-"""Most multiplications of a small product, which costs less than calling a library; and of one that does so even where it
-is not vectorised."""
+"""Most multiplications of a small product, which costs less than calling a library; and of one for which that holds
+without vectors, too."""
 
 UNROLLED, VECTOR = 8, 16
 """Sums over so few terms are unrolled by the compiler; and so many numbers are computed at once."""
