@@ -62,8 +62,7 @@ class Save(Observer):
         """Save at times (T, L)."""
         self.solver = solver
         self.times = times
-        self.rows: list[Tensor] = []
-        self.places: list[Tensor] = []
+        self.saved = Saved(len(times))
         self.latest: Picks | None = None
         self.reach = reach
 
@@ -76,23 +75,41 @@ class Save(Observer):
         self.latest = None
         if count:
             self.latest = picks = self.reach.advance(count, step.lanes)
-            self.rows.append(interpolate(self.solver, step, picks, self.times))
-            if isinstance(picks.slots, Tensor) and picks.lanes is not None:
-                self.places.append(picks.slots * self.times.shape[1] + picks.lanes)
+            self.saved.add(interpolate(self.solver, step, picks, self.times), picks, self.times.shape[1])
 
     def narrow(self, rows: Tensor) -> None:
         """Follow the lanes that go on."""
         self.reach.narrow(rows)
 
-    def result(self, n: int, dtype: torch.dtype) -> Tensor:
-        """Return (T, L, n); nan where a lane did not get."""
-        total, lanes = self.times.shape
+
+class Saved:
+    """Saved states as they come in, and all of them in the end; each is copied once.
+
+    Args:
+        count: how many there are to be between the ends.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Start empty."""
+        self.count = count
+        self.rows: list[Tensor] = []
+        self.places: list[Tensor] = []
+
+    def add(self, values: Tensor, picks: Picks, lanes: int) -> None:
+        """Add the states (M, n) at the picked save times; with one lane they come in order."""
+        self.rows.append(values)
+        if isinstance(picks.slots, Tensor) and picks.lanes is not None:
+            self.places.append(picks.slots * lanes + picks.lanes)
+
+    def between(self, y0: Tensor, end: Tensor) -> Tensor:
+        """Return (T, L, n) with the states (L, n) at both ends; nan where a lane did not get."""
+        (lanes, n), slots = y0.shape, self.count
         if not self.places:
-            done = sum(map(len, self.rows))
-            missing = torch.full((total * lanes - done, n), float("nan"), dtype=dtype, device=self.times.device)
-            return torch.cat([*self.rows, missing]).reshape(total, lanes, n)
-        missing = torch.full((total * lanes, n), float("nan"), dtype=dtype, device=self.times.device)
-        return missing.index_copy(0, torch.cat(self.places), torch.cat(self.rows)).reshape(total, lanes, n)
+            missing = y0.new_full((slots * lanes - sum(map(len, self.rows)), n), float("nan"))
+            return torch.cat([y0, *self.rows, missing, end]).reshape(slots + 2, lanes, n)
+        ys = torch.cat([y0, y0.new_full((slots * lanes, n), float("nan")), end])
+        ys.index_copy_(0, torch.cat(self.places) + lanes, torch.cat(self.rows))
+        return ys.reshape(slots + 2, lanes, n)
 
 
 class Reach:

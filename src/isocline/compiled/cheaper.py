@@ -76,4 +76,4 @@ def _is_small(a: Tensor, b: Tensor) -> bool:
     m, k, n = sizes
     by_rows = a.stride(1) == b.stride(0) == 1
     by_columns = b.stride(1) == 1 and n >= VECTOR
-    return m * k * n <= (LARGEST if k <= UNROLLED or by_rows or by_columns else TINY)
+    return bool(m * k * n <= (LARGEST if k <= UNROLLED or by_rows or by_columns else TINY))

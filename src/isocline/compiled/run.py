@@ -13,7 +13,7 @@ from isocline.compiled.loops import Leap, Record
 from isocline.compiled.program import make_program
 from isocline.compiled.spare import Block, give_back_with, take
 from isocline.controllers import Controller, compilable
-from isocline.observers import Picks
+from isocline.observers import Picks, Saved
 from isocline.problem import Dense, Outputs, Problem
 from isocline.solvers.base import Solver
 from isocline.state import State, Status, Step
@@ -37,7 +37,7 @@ class Chunk:
     """The state behind the last of them."""
 
 
-class Saved(NamedTuple):
+class Located(NamedTuple):
     """Save times in a chunk that lie in one row of a single lane, or in any row of several lanes."""
 
     rows: "int | Tensor"
@@ -60,7 +60,7 @@ class Run:
         """Save times passed, with one lane."""
         self._todo = torch.ones_like(self.times[1:-1], dtype=torch.bool)
         """Save times not passed yet, with several."""
-        self.saved: list[list[Saved]] = []
+        self.located: list[list[Located]] = []
         """The save times in each chunk."""
 
     def chunks(self, recorded: bool, keep: bool = False, most: int = LONGEST) -> Iterator[Chunk]:
@@ -98,28 +98,27 @@ class Run:
     def outputs(self, chunks: Iterator[Chunk]) -> Outputs:
         """Interpolate at the save times of all chunks."""
         problem = self.problem
-        between = problem.y0.new_full((len(self.times) - 2, *problem.y0.shape), float("nan"))
+        states = Saved(len(self.times) - 2)
         denses, state = [], None
         for chunk in chunks:
             state = chunk.state
             if chunk.record is None:
                 continue
             record = chunk.record.first(chunk.rows)
-            saved = self._locate(record)
-            self.saved.append(saved)
-            for (_, picks), values in zip(saved, self.interpolate(record, saved, self.times), strict=True):
-                between[picks.slots, 0 if picks.lanes is None else picks.lanes] = values
+            located = self._locate(record)
+            self.located.append(located)
+            for (_, picks), values in zip(located, self.interpolate(record, located, self.times), strict=True):
+                states.add(values, picks, len(problem.y0))
             if problem.dense:
                 denses.append(dense(record, state.y))
         assert state is not None
         arrived = (state.status == int(Status.SUCCESS)).unsqueeze(1)
-        end = torch.where(arrived, state.y, float("nan"))
-        ys = torch.cat([problem.y0.detach().unsqueeze(0), between, end.unsqueeze(0)])
+        ys = states.between(problem.y0.detach(), torch.where(arrived, state.y, float("nan")))
         solver, before = problem.solver, problem.controller.evaluations
         problem.field.evaluations += before + bool(before or state.carry) + self.attempts * solver.evaluations
         return Outputs(ys, Dense(*map(torch.cat, zip(*denses, strict=True))) if denses else None, state)
 
-    def _locate(self, record: Record) -> list[Saved]:
+    def _locate(self, record: Record) -> list[Located]:
         """Find the save times that lie in the steps of the next record."""
         interior = self.times[1:-1]
         if not len(interior) or not len(record.t0):
@@ -130,15 +129,15 @@ class Run:
         assert host is not None
         sign = -1.0 if host[-1] < host[0] else 1.0
         ascending = [t * sign for t in host[1:-1]]
-        saved = []
+        located = []
         for row, end in enumerate(record.t1[:, 0].tolist()):
             reached = bisect_right(ascending, end * sign)
             if reached > self._passed:
-                saved.append(Saved(row, Picks(slice(self._passed, reached), None)))
+                located.append(Located(row, Picks(slice(self._passed, reached), None)))
                 self._passed = reached
-        return saved
+        return located
 
-    def _locate_in_lanes(self, record: Record, interior: Tensor) -> list[Saved]:
+    def _locate_in_lanes(self, record: Record, interior: Tensor) -> list[Located]:
         sign = torch.where(self.times[-1] < self.times[0], -1.0, 1.0).to(interior.dtype)
         ends, wanted = (record.t1 * sign).T.contiguous(), (interior * sign).T.contiguous()
         # The first step that ends at or after each time; a lane at rest repeats the end of its last.
@@ -146,12 +145,12 @@ class Run:
         inside = self._todo & (rows < len(record.t1))
         self._todo &= ~inside
         slots, lanes = inside.nonzero(as_tuple=True)
-        return [Saved(rows[slots, lanes], Picks(slots, lanes))] if len(slots) else []
+        return [Located(rows[slots, lanes], Picks(slots, lanes))] if len(slots) else []
 
-    def interpolate(self, record: Record, saved: Sequence[Saved], times: Tensor) -> list[Tensor]:
+    def interpolate(self, record: Record, located: Sequence[Located], times: Tensor) -> list[Tensor]:
         """Return the states at located save times, from times (T, L)."""
         interior, solver = times[1:-1], self.problem.solver
-        return [solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in saved]
+        return [solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in located]
 
     def _room(self, stages: bool, keep: bool, most: int) -> tuple[Record, Block]:
         """Make an empty record, and the block of memory that it lies in; rows take memory when they are first used."""

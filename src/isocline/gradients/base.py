@@ -40,10 +40,8 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver]
     observers = [*first, *(make(save) for make in more), *problem.observers]
     state = integrate(problem.field, problem.solver, problem.controller, state, t1, problem.max_steps, observers)
     arrived = where(state.status == int(Status.SUCCESS), state.y, torch.full_like(state.y, float("nan")))
-    parts = [problem.y0.unsqueeze(0), arrived.unsqueeze(0)]
-    if save is not None:
-        parts.insert(1, save.result(problem.y0.shape[1], problem.y0.dtype))
-    return Outputs(torch.cat(parts), None if record is None else stack_steps(record, problem), state)
+    ys = torch.stack([problem.y0, arrived]) if save is None else save.saved.between(problem.y0, arrived)
+    return Outputs(ys, None if record is None else stack_steps(record, problem), state)
 
 
 def _reach(ts: Times) -> Reach:

@@ -82,17 +82,17 @@ class _Walk:
     def _of_outputs(self, index: int, chunk: Chunk) -> list[Tensor]:
         """Pull what the loss wants of saved states back to y0 and the stages of each step."""
         assert chunk.record is not None
-        saved = self.run.saved[index]
+        located = self.run.located[index]
         full = [torch.zeros_like(part) for part in (chunk.record.y0, *chunk.record.stages)]
-        if not saved:
+        if not located:
             return full
         record = chunk.record.first(chunk.rows)
         record = record._replace(carry=()).of(
             [part.detach().requires_grad_() for part in (record.t0, record.t1, record.y0, *record.stages)]
         )
         with torch.enable_grad():
-            rows = self.run.interpolate(record, saved, self.times)
-        bars = [found.picks.select(self.gradients.ys[1:-1]) for found in saved]
+            rows = self.run.interpolate(record, located, self.times)
+        bars = [found.picks.select(self.gradients.ys[1:-1]) for found in located]
         wanted = [record.y0, *record.stages, *([record.t0, record.t1, self.times] if self.times.requires_grad else [])]
         found = torch.autograd.grad(rows, wanted, bars, allow_unused=True)
         for total, bar in zip(full, found, strict=False):
