@@ -94,7 +94,6 @@ def _receive(family: int, module: GraphModule, _: Sequence[Any]) -> Callable[...
     examples = [int(x) if isinstance(x, torch.SymInt) and i not in sizes else x for i, x in enumerate(examples)]
     joint = differentiate(module, examples) if torch.is_grad_enabled() else None
     graph = Graph(module, lower(module, examples), joint, sizes, family)
-
     nothing = [None] * len(results_of(module))
 
     def note(*inputs: Any) -> list[None]:
@@ -147,8 +146,8 @@ def _sizes(module: GraphModule) -> dict[int, tuple[int, int]]:
 _front_ends: "WeakKeyDictionary[Any, Callable[..., list[Tensor]]]" = WeakKeyDictionary()
 
 
-def _capture(function: Callable[..., Tree], *arguments: Any) -> list[Tensor]:
-    """Evaluate f through the front end; there is one for each code of f or class of modules.
+def _capture(function: Callable[..., Tree], *arguments: Any) -> None:
+    """Call f through the front end; there is one for each code of f or class of modules.
 
     So lambdas made anew for each solve share what was captured, and so do alike modules of one class. What is unlike
     is kept side by side, up to a limit; then the front end begins anew.
@@ -159,10 +158,10 @@ def _capture(function: Callable[..., Tree], *arguments: Any) -> list[Tensor]:
     if code not in _front_ends:
         _front_ends[code] = _front_end()
     try:
-        return _front_ends[code](function, *arguments)
+        _front_ends[code](function, *arguments)
     except FailOnRecompileLimitHit:
         _front_ends[code] = _front_end()
-        return _front_ends[code](function, *arguments)
+        _front_ends[code](function, *arguments)
 
 
 def _front_end() -> Callable[..., list[Tensor]]:

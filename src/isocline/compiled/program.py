@@ -126,17 +126,16 @@ def _compile(function: Any, name: str, options: dict[str, Any]) -> Callable[...,
 
 
 def _guard_given(function: Any) -> Callable[[Sequence[Any]], list[bool]]:
-    """Return which guards of a loop to check at each call: not those of what it was made with, which never changes.
+    """Return which guards of a loop to check at each call: not those of what it closes over, which never changes.
 
-    Checking the hundred numbers of a solver takes longer than some steps.
+    Checking the hundred numbers of a solver takes longer than some steps. A controller is checked: its norm may be the
+    user's, and depend on anything.
     """
-    own = {*function.__code__.co_freevars, "controller"}
+    own = set(function.__code__.co_freevars)
 
     def choose(guards: Sequence[Any]) -> list[bool]:
         roots = (re.match(r"(L\[')?(\w*)", guard.name) for guard in guards)
-        return [
-            not guard.is_global and not (root and root[2] in own) for guard, root in zip(guards, roots, strict=True)
-        ]
+        return [not (root and root[2] in own) for root in roots]
 
     return choose
 
