@@ -260,3 +260,19 @@ class TestMachineCode:
 
 class Machine(Net):
     """A class of its own, so that its programs are."""
+
+
+def test_a_norm_that_reads_a_flag_that_changes() -> None:
+    flags = {"strict": False}
+
+    def norm(scaled: Tensor) -> Tensor:
+        largest = scaled.abs().amax(dim=1)
+        return 1e3 * largest if flags["strict"] else largest
+
+    controller = iso.PID(rtol=1e-5, atol=1e-5, norm=norm)
+    steps = []
+    for flags["strict"] in (False, True):
+        both = solve_both(forced, Y0, (0.0, 2.0), controller=controller)
+        assert_same(*both)
+        steps.append(int(both[0].stats.steps))
+    assert steps[0] < steps[1]
