@@ -8,9 +8,9 @@ from torch import Tensor
 
 aten = torch.ops.aten
 
-LARGEST, TINY = 2**14, 2**11
-"""Most multiplications of a small product, which costs less than calling a library; and of one for which that holds
-without vectors, too."""
+LARGEST, TINY, THIN = 2**14, 2**11, 2**20
+"""Most multiplications of a small product, which costs less than calling a library; of one for which that holds without
+vectors, too; and of one with an inner or outer size up to ``UNROLLED``, which moves more numbers than it computes."""
 
 UNROLLED, VECTOR = 8, 16
 """Sums over so few terms are unrolled by the compiler; and so many numbers are computed at once."""
@@ -76,4 +76,5 @@ def _is_small(a: Tensor, b: Tensor) -> bool:
     m, k, n = sizes
     by_rows = a.stride(1) == b.stride(0) == 1
     by_columns = b.stride(1) == 1 and n >= VECTOR
-    return bool(m * k * n <= (LARGEST if k <= UNROLLED or by_rows or by_columns else TINY))
+    most = THIN if min(k, n) <= UNROLLED else LARGEST
+    return bool(m * k * n <= (most if k <= UNROLLED or by_rows or by_columns else TINY))
