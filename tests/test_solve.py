@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import isocline as iso
+from isocline.controllers import Verdict
 from isocline.solvers.base import Attempt
 
 F64 = torch.float64
@@ -520,20 +521,16 @@ def steps_taken(sol: iso.Solution) -> Tensor:
 @pytest.mark.parametrize("scaled", [0.5, 3.0], ids=["accepted", "rejected"])
 def test_the_rule_is_the_documented_one(scaled: float) -> None:
     pid = iso.PID(rtol=0.1, atol=0.01, pcoeff=0.2, icoeff=0.5, dcoeff=0.1, factor_min=0.01, factor_max=100.0)
-    solver = iso.METHODS["tsit5"]
     y0, y1 = torch.tensor([[1.0, -5.0]], dtype=F64), torch.tensor([[-2.0, 3.0]], dtype=F64)
     scale = 0.01 + 0.1 * torch.tensor([[2.0, 5.0]], dtype=F64)
     step = Attempt(y1, scaled * scale * torch.tensor([[1.0, -1.0]], dtype=F64), (), ())
     error = pid.measure(y0, step)
     assert error.item() == pytest.approx(scaled, rel=1e-12)
     factor = 0.9 * scaled ** (-0.8 / 5) * 0.4 ** (0.4 / 5) * 0.7 ** (-0.1 / 5)
-    alone = pid.adapt(solver, -0.25, error.item(), True, (0.4, 0.7))
-    lanes = pid.adapt(
-        solver,
-        *(torch.tensor([x], dtype=F64) for x in (-0.25, error.item())),
-        torch.tensor([True]),
-        (torch.tensor([0.4], dtype=F64), torch.tensor([0.7], dtype=F64)),
-    )
+    alone = pid.adapt(Verdict(-0.25, error.item(), True, 4), (0.4, 0.7))
+    h, e = (torch.tensor([x], dtype=F64) for x in (-0.25, error.item()))
+    memory = torch.tensor([0.4], dtype=F64), torch.tensor([0.7], dtype=F64)
+    lanes = pid.adapt(Verdict(h, e, torch.tensor([True]), 4), memory)
     for accept, dt, after in (alone, lanes):
         assert bool(accept) == (scaled <= 1)
         assert float(dt) == pytest.approx(-0.25 * factor, rel=1e-12)

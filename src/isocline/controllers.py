@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,21 @@ Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
 
 Memory = tuple[Number, ...]
 """What a controller remembers from step to step."""
+
+
+class Verdict(NamedTuple):
+    """What is known about an attempt when it is judged."""
+
+    h: Number
+    """Its signed size."""
+    error: Number
+    """What ``measure`` said; inf if the state is not finite."""
+    finite: Number
+    """Whether the state is finite."""
+    error_order: "Number | None"
+    """Order of the error estimate."""
+    growth: "Number | None" = None
+    """By how much the solver wants the next step to be longer, if it decides."""
 
 
 class Controller(ABC):
@@ -48,11 +63,18 @@ class Controller(ABC):
     def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
         """Return one number a lane (L,), that tells how good an attempt from y0 (L, n) was."""
 
+    @property
     @abstractmethod
-    def adapt(
-        self, solver: Solver, h: Number, error: Number, finite: Number, memory: Memory
-    ) -> tuple[Number, Number, Memory]:
-        """Judge an attempt of size h by what ``measure`` said: accept, size of the next step, memory."""
+    def rtol(self) -> float:
+        """Relative tolerance, for methods that iterate or choose their order."""
+
+    @abstractmethod
+    def scaled(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return the size of x (L, n) beside what is tolerated at y (L, n): (L,)."""
+
+    @abstractmethod
+    def adapt(self, verdict: "Verdict", memory: Memory) -> tuple[Number, Number, Memory]:
+        """Judge an attempt: accept, size of the next step, memory."""
 
 
 def replaced(controller: Controller, values: Sequence[Tensor]) -> Controller:
@@ -123,11 +145,19 @@ class FixedStep(Controller):
         """Return nothing of interest."""
         return y0.new_zeros(len(y0))
 
-    def adapt(
-        self, solver: Solver, h: Number, error: Number, finite: Number, memory: Memory
-    ) -> tuple[Number, Number, Memory]:
+    @property
+    def rtol(self) -> float:
+        """How far methods iterate."""
+        return ITERATED
+
+    def scaled(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return what is left to iterate beside a fixed tolerance: with steps of a fixed size there is no other."""
+        tolerance = max(ITERATED, 10 * torch.finfo(y.dtype).eps)
+        return _rms(x / (tolerance * (1 + y.abs())))
+
+    def adapt(self, verdict: Verdict, memory: Memory) -> tuple[Number, Number, Memory]:
         """Accept everything finite; a step size of 0 says that a smaller step will not be tried."""
-        return finite, where(finite, sign(h) * self.dt, 0.0), memory
+        return verdict.finite, where(verdict.finite, sign(verdict.h) * self.dt, 0.0), memory
 
 
 @dataclass(frozen=True)
@@ -234,16 +264,19 @@ class PID(Controller):
     def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
         """Return the scaled error, which should be at most 1."""
         assert attempt.error is not None  # check() saw to it
-        return self._norm(attempt.error / self._scale(torch.maximum(y0.abs(), attempt.y1.abs())))
+        return self.scaled(torch.maximum(y0.abs(), attempt.y1.abs()), attempt.error)
 
-    def adapt(
-        self, solver: Solver, h: Number, error: Number, finite: Number, memory: Memory
-    ) -> tuple[Number, Number, Memory]:
+    def scaled(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return the norm of x over atol + rtol |y|."""
+        return self._norm(x / self._scale(y.abs()))
+
+    def adapt(self, verdict: Verdict, memory: Memory) -> tuple[Number, Number, Memory]:
         """Accept if the scaled error is at most 1; inf and nan shrink the step as far as it goes."""
-        assert solver.error_order is not None
+        h, error, _, error_order, growth = verdict
+        assert error_order is not None
         e = clip(where(error == error, error, float("inf")), SMALLEST_ERROR, float("inf"))
         accept = e <= 1
-        k = solver.error_order + 1
+        k = error_order + 1
         last = memory[0]
         p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
         factor = self.safety * e ** -(p + i + d)
@@ -251,6 +284,8 @@ class PID(Controller):
             factor = factor * last ** (p + 2 * d)
         if d:
             factor = factor * memory[1] ** -d
+        if growth is not None:
+            factor = where(accept, growth, factor)
         factor = clip(where(accept, factor, clip(factor, 0.0, self.safety)), self.factor_min, self.factor_max)
         dt = clip(h * factor, -self.dt_max, self.dt_max)
         recent = where(accept, clip(e, SMALLEST_MEMORY, float("inf")), last)
@@ -272,8 +307,7 @@ class PID(Controller):
             return own
         if self.norm == "max":
             return scaled.abs().amax(dim=1)
-        rms: Tensor = torch.linalg.vector_norm(scaled, dim=1) / scaled.shape[1] ** 0.5
-        return rms
+        return _rms(scaled)
 
     def _first_step(self, f: Field, solver: Solver, t0: Number, span: Number, y0: Tensor, f0: Tensor) -> Number:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""
@@ -296,6 +330,14 @@ class PID(Controller):
         # Where f is not finite nearby, start small: the attempts will tell.
         return where(isfinite(best) & (d1 == d1) & (d2 == d2), best, h0)
 
+
+def _rms(x: Tensor) -> Tensor:
+    rms: Tensor = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5
+    return rms
+
+
+ITERATED = 1e-9
+"""How far methods iterate with steps of a fixed size, absolutely and relatively."""
 
 SMALLEST_ERROR = 1e-10
 """Scaled errors below this are treated as this: a perfect step has no logarithm."""

@@ -194,6 +194,10 @@ class Field:
         layout = self.layout.of(len(lanes))
         return Part(self, layout, take_lanes(self.args, self.per_lane, lanes, layout.batch_shape))
 
+    def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
+        """Return what another function of the user gives for the arguments that f gets; uncounted."""
+        return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+
     def beside(self, source: Tensor) -> "Part":
         """Return the field for lanes put in the place of others: row i has the arguments of lane ``source[i]``.
 
@@ -232,6 +236,10 @@ class Part:
         """Evaluate once, for these lanes."""
         self.field.spared += self.field.layout.lanes - self.layout.lanes
         return self.field.evaluate(t, y, self.layout, self.args)
+
+    def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
+        """Return what another function of the user gives for the arguments that f gets; uncounted."""
+        return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
 
     def beside(self, source: Tensor) -> "Part":
         """Return it for lanes put in the place of others."""

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from isocline.active import Active
-from isocline.controllers import Controller
+from isocline.controllers import Controller, Verdict
 from isocline.layout import Field as UserField
 from isocline.numbers import Number, both, fetch, isfinite, negate, read, total, where
 from isocline.observers import Observer
+from isocline.rest import park
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.state import State, Status, Step
 
@@ -66,9 +67,11 @@ def advance(
     attempt = solver.step(*(park(running, *begin) if resting else begin))
     with torch.no_grad():
         h = target - state.t
-        error, largest = read(h, (controller.measure(state.y, attempt), _largest(attempt.y1)))
+        measured = controller.measure(state.y, attempt), _largest(attempt.y1), *(attempt.plan or ())
+        error, largest, *plan = read(h, measured)
         finite = isfinite(largest)
-        accept, dt, memory = controller.adapt(solver, h, where(finite, error, float("inf")), finite, state.memory)
+        verdict = Verdict(h, where(finite, error, float("inf")), finite, *(plan or [solver.error_order]))
+        accept, dt, memory = controller.adapt(verdict, state.memory)
         accept = both(accept, running)
         # A step cut short by the end says little about the next: keep the larger proposal.
         dt = where(both(both(accept, last), abs(dt) < abs(state.dt)), state.dt, dt)
@@ -138,25 +141,6 @@ def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: 
         again, carry = take(f, solver, state.t, step.t1, state.y, state.carry)
     step = again._replace(lanes=step.lanes)
     return new._replace(t=step.t1, y=step.y1, carry=carry), step
-
-
-def park(
-    moving: Number, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry
-) -> tuple[Field, Number, Number, Tensor, Carry]:
-    """Put lanes that rest beside one that moves: where they stand, f or its derivative need not be finite.
-
-    What comes of it is masked out, but in a gradient zero times nan would be nan. They get the arguments of the other
-    lane, too, if f knows which those are.
-    """
-    # shape[0], not len(): that would make a number of it, and compiled programs fit one number of lanes only.
-    if y0.shape[0] == 1:
-        return f, t0, t1, y0, carry
-    lanes = torch.arange(moving.shape[0], device=moving.device)
-    source = torch.where(moving, lanes, moving.to(torch.uint8).argmax())
-    f = f.beside(source) if hasattr(f, "beside") else f
-    start = t0.index_select(0, source)
-    carry = tuple(part.index_select(0, source) for part in carry)
-    return f, start, torch.where(moving, t1, start), y0.index_select(0, source), carry
 
 
 def _merge(accept: Number, t0: Number, t1: Number, y0: Tensor, carry: Carry, attempt: Attempt) -> tuple[Step, Carry]:

@@ -8,8 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from isocline.layout import Field
 from isocline.numbers import Number, spread, total
+from isocline.rest import completed
 from isocline.solvers.base import Carry, Solver
+from isocline.solvers.base import Field as FieldOfLanes
 from isocline.state import Step
 
 
@@ -56,10 +59,11 @@ class Picks(NamedTuple):
 
 
 class Save(Observer):
-    """Interpolates the state at save times inside accepted steps: no forced steps, no evaluations."""
+    """Interpolates the state at save times inside accepted steps: no forced steps, no evaluations for most methods."""
 
-    def __init__(self, solver: Solver, times: Tensor, reach: "Reach") -> None:
+    def __init__(self, field: Field, solver: Solver, times: Tensor, reach: "Reach") -> None:
         """Save at times (T, L)."""
+        self.field = field
         self.solver = solver
         self.times = times
         self.saved = Saved(len(times))
@@ -75,7 +79,8 @@ class Save(Observer):
         self.latest = None
         if count:
             self.latest = picks = self.reach.advance(count, step.lanes)
-            self.saved.add(interpolate(self.solver, step, picks, self.times), picks, self.times.shape[1])
+            f = self.field.of(step.lanes) if self.solver.late_stages else self.field
+            self.saved.add(interpolate(f, self.solver, step, picks, self.times), picks, self.times.shape[1])
 
     def narrow(self, rows: Tensor) -> None:
         """Follow the lanes that go on."""
@@ -170,9 +175,9 @@ def pairs(first: Tensor, counts: Tensor, total: int, lanes: Tensor | None = None
     return Picks(slots, None if len(first) == 1 else rows)
 
 
-def interpolate(solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tensor:
-    """Return the state at the picked save times (M, n), from times (T, L)."""
-    return solver.interpolate(picks.take(step), picks.select(times))
+def interpolate(f: FieldOfLanes, solver: Solver, step: Step, picks: Picks, times: Tensor) -> Tensor:
+    """Return the state at the picked save times (M, n), from times (T, L); f is the field of the step's lanes."""
+    return solver.interpolate(picks.take(completed(f, solver, step)), picks.select(times))
 
 
 class Tape(Observer):

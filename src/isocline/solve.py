@@ -109,6 +109,8 @@ def solve(
     layout = make_layout(y0, batch_dims)
     times = make_times(ts, layout)
     controller = _controller(controller, rtol, atol)
+    solver.check(layout)
+    solver = solver.tuned(controller)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
     plain, per_lane = unmark(args, layout.batch_shape)
     field = Field(f, plain, layout, per_lane)
@@ -117,7 +119,9 @@ def solve(
     chosen = _gradient(gradient)
     start = layout.pack(y0)
     # Dense output with a history for autograd is stepped eagerly.
-    wanted = compile and not (dense and torch.is_grad_enabled())
+    wanted = compile and solver.compilable and not (dense and torch.is_grad_enabled())
+    if dense or (wanted and len(times.values) > 2):
+        solver = solver.completing()
     traced = try_to_trace(field, times.values[0], start) if wanted else None
     with _progress(progress, times.values) as observers:
         problem = Problem(field, start, times, solver, controller, max_steps, dense, listed, observers, traced, stats)

@@ -32,7 +32,8 @@ ADVICE = {
     ),
     Status.NON_FINITE: (
         "the state or f became inf or nan. Check y0 and f there (division by zero, log or sqrt of a negative "
-        "number, overflow, a solution that blows up); with FixedStep try a smaller dt, or use an adaptive controller"
+        "number, overflow, a solution that blows up); or an implicit method's iteration did not converge; with "
+        "FixedStep try a smaller dt, or use an adaptive controller"
     ),
 }
 """What a status means for the user and what to try, for the error message."""

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from isocline.compiled.packed import Differentiable, Packed, fill_in
 from isocline.controllers import Controller, replaced
-from isocline.loop import advance, park, take
+from isocline.loop import advance, take
 from isocline.numbers import column
+from isocline.rest import park
 from isocline.solvers.base import Field, Solver
 from isocline.state import State
 

@@ -156,7 +156,7 @@ class Run:
         """Make an empty record, and the block of memory that it lies in; rows take memory when they are first used."""
         y, solver = self.problem.y0.detach(), self.problem.solver
         carried = len(solver.init(lambda t, y: y, 0.0, y, lambda: y))
-        count = 1 + carried + (len(solver.weights) if stages else 0)
+        count = 1 + carried + (solver.dense_stages if stages else 0)
         # With several lanes, rows of one record belong to different evaluations.
         kept = (y, *self.traced.kept) if keep and len(y) == 1 else ()
         size = y.nbytes * count + sum(part.nbytes for part in kept) * solver.evaluations

@@ -34,7 +34,7 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver]
         return compiled.outputs(compiled.chunks(recorded=False))
     t0, t1 = problem.ts.number(0), problem.ts.number(-1)
     state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0)
-    save = Save(problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None
+    save = Save(problem.field, problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None
     record = Record() if problem.dense else None
     first = [observer for observer in (save, record) if observer is not None]
     observers = [*first, *(make(save) for make in more), *problem.observers]
@@ -54,7 +54,7 @@ def stack_steps(record: Record, problem: Problem) -> Dense:
     steps = _of_all_lanes(record.steps)
     if not steps:
         t, y = problem.times[:1], problem.y0.unsqueeze(0)
-        return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, len(problem.solver.weights), 1))
+        return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, problem.solver.dense_stages, 1))
     t0, t1 = stack([step.t0 for step in steps], problem.times), stack([step.t1 for step in steps], problem.times)
     y0, y1 = torch.stack([step.y0 for step in steps]), torch.stack([step.y1 for step in steps])
     return Dense(t0, t1, y0, y1, torch.stack([torch.stack(step.stages, dim=1) for step in steps]))

@@ -12,10 +12,11 @@ from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.gradients.recorded import Recorded
 from isocline.gradients.treeverse import reverse
-from isocline.loop import park, take
+from isocline.loop import take
 from isocline.numbers import Number, spread
 from isocline.observers import Save, Tape, interpolate
 from isocline.problem import Outputs, Problem
+from isocline.rest import park
 from isocline.solution import Stats
 from isocline.solvers.base import Carry, Field
 
@@ -131,10 +132,11 @@ class _Backward:
         after = [None if bar is None else _rows(bar, lanes) for bar in self.carry_bar or [None] * len(carry)]
         with torch.enable_grad():
             t0, t1 = self._ends(index)
-            step, carry1 = take(self.captured.field.of(lanes), self.problem.solver, t0, t1, y, carry)
+            f = self.captured.field.of(lanes)
+            step, carry1 = take(f, self.problem.solver, t0, t1, y, carry)
             pairs = [(step.y1, _rows(self.y_bar, lanes)), *zip(carry1, after, strict=True)]
             if (picks := self.tape.picks.get(index)) is not None:
-                rows = interpolate(self.problem.solver, step, picks, self.times[1:-1])
+                rows = interpolate(f, self.problem.solver, step, picks, self.times[1:-1])
                 pairs.append((rows, picks.select(self.gradients.ys[1:-1])))
             if (dense := self.gradients.dense) is not None:
                 stages = torch.stack(step.stages, dim=1)

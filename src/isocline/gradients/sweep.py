@@ -226,7 +226,7 @@ class Sweep:
             y = y.detach().requires_grad_()
             end = torch.where(inside > 0, t1, t0)
             step, _ = take(f, self.solver, t0, end, y, self.solver.init(f, t0, y, lambda: f(t0, y)))
-            rows = interpolate(self.solver, step, picks, self.stops)
+            rows = interpolate(f, self.solver, step, picks, self.stops)
         self.captured.check([rows], known=[y])
         bars = torch.autograd.grad(rows, [y, *self.captured.inner], picks.select(self.bars), allow_unused=True)
         self.inner_bar = add(self.inner_bar, bars[1:])

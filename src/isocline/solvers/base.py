@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from isocline.layout import Layout
 from isocline.numbers import Number
 from isocline.state import Step
 
@@ -19,17 +20,39 @@ class Attempt(NamedTuple):
     """The result of trying one step."""
 
     y1: Tensor
-    """(L, n)"""
+    """(L, n); inf in lanes where an iteration did not converge."""
     error: Tensor | None
     """Estimate of the local error of y1, (L, n), or None if the method has none."""
     stages: tuple[Tensor, ...]
     """Evaluations that ``interpolate`` reads, each (L, n)."""
     carry: Carry
     """For the next step, should this one be accepted; each (L, ...)."""
+    plan: "Plan | None" = None
+    """What a method of variable order wants; None: the controller goes by the error and ``Solver.error_order``."""
+
+
+class Plan(NamedTuple):
+    """The step size wanted by a method that chooses it together with its order; each (L,)."""
+
+    error_order: Tensor
+    """Order of this attempt's error estimate."""
+    growth: Tensor
+    """By how much the next step should be longer, should this one be accepted."""
+
+
+class Accuracy(Protocol):
+    """What methods that iterate, or choose their order, know of the tolerances: a controller has it."""
+
+    @property
+    def rtol(self) -> "float | Tensor":
+        """Relative tolerance."""
+
+    def scaled(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return the size of x (L, n) beside what is tolerated at y (L, n): (L,), 1 where it is just tolerable."""
 
 
 class Solver(ABC):
-    """A one-step method over lanes. Final subclasses are frozen dataclasses and hold no state of a solve.
+    """A method over lanes. Final subclasses are frozen dataclasses and hold no state of a solve.
 
     A solver neither chooses nor judges step sizes (that is the controller's), and nothing in it branches on values.
     What it needs from step to step is in its carry, through which gradients flow like through the state.
@@ -60,6 +83,36 @@ class Solver(ABC):
     def evaluations(self) -> int:
         """Evaluations of f that a step costs."""
 
+    @property
+    def compilable(self) -> bool:
+        """Whether a step is free of branches on values, so that a loop of them can be compiled."""
+        return True
+
+    @property
+    def late_stages(self) -> int:
+        """Evaluations that only interpolation needs, made by ``complete`` for the steps that are interpolated."""
+        return 0
+
+    @property
+    def dense_stages(self) -> int:
+        """How many tensors ``interpolate`` reads in a step's stages."""
+        return len(self.weights)
+
+    def check(self, layout: Layout) -> None:  # noqa: B027
+        """Raise ValueError at once if the method does not suit a state of this structure."""
+
+    def tuned(self, accuracy: Accuracy) -> "Solver":
+        """Return the method for these tolerances, if it goes by them."""
+        return self
+
+    def completing(self) -> "Solver":
+        """Return the method with late stages evaluated in each step, for when all steps are to be interpolated."""
+        return self
+
+    def complete(self, f: Field, step: Step) -> Step:
+        """Return the step with the late stages, too."""
+        return step
+
     @abstractmethod
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Return the carry for the first step from (t0, y0); ``f0()`` is f there, evaluated at most once a solve."""
@@ -74,4 +127,4 @@ class Solver(ABC):
 
     @abstractmethod
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
-        """Return the state within a step at t (M,) as (M, n); the step's tensors have M rows, or one for all."""
+        """Return the state within a completed step at t (M,), (M, n); the step has M rows, or one for all."""
