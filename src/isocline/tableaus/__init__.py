@@ -1,0 +1,15 @@
+"""Runge-Kutta methods as data: frozen tables of numbers, each with its source.
+
+Exact fractions stand where the source has them. ``tests/test_tableaus.py`` checks the order conditions of every method,
+embedded method and interpolant, so a mistyped digit cannot survive.
+"""
+
+from isocline.tableaus.classic import BOSH3, DOPRI5, EULER, HEUN, MIDPOINT, RALSTON, RK4, RK4_38, TSIT5
+from isocline.tableaus.tableau import Sum, Tableau
+
+TABLEAUS: dict[str, Tableau] = {
+    tableau.name: tableau for tableau in (EULER, MIDPOINT, HEUN, RALSTON, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)
+}
+"""All explicit tables by name."""
+
+__all__ = ["TABLEAUS", "Sum", "Tableau"]
