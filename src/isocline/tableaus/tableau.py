@@ -76,10 +76,12 @@ class Tableau:
 
 
 def floats(row: Sequence[Number]) -> tuple[float, ...]:
+    """Return numbers as floats."""
     return tuple(float(x) for x in row)
 
 
 def table(rows: Sequence[Sequence[Number]]) -> tuple[tuple[float, ...], ...]:
+    """Return rows of numbers as floats."""
     return tuple(floats(row) for row in rows)
 
 
