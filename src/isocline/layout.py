@@ -176,6 +176,8 @@ class Field:
         self.evaluations = 0
         self.spared = 0
         """Lanes that were not evaluated, summed over evaluations."""
+        self.jacobians = 0
+        """Jacobians that methods asked for, each of all lanes."""
         self._last: tuple[ReferenceType[Tensor], int] | None = None
 
     @property
@@ -197,6 +199,10 @@ class Field:
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
         return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+
+    def count_jacobian(self) -> None:
+        """Count a Jacobian of this field."""
+        self.jacobians += 1
 
     def beside(self, source: Tensor) -> "Part":
         """Return the field for lanes put in the place of others: row i has the arguments of lane ``source[i]``.
@@ -240,6 +246,10 @@ class Part:
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
         return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+
+    def count_jacobian(self) -> None:
+        """Count a Jacobian of the whole field's."""
+        self.field.count_jacobian()
 
     def beside(self, source: Tensor) -> "Part":
         """Return it for lanes put in the place of others."""
