@@ -30,7 +30,14 @@ class Iteration(NamedTuple):
     accuracy: Accuracy
     jacobian: Callable[..., Tensor] | None = None
     """The user's df/dy as ``jacobian(t, y, *args)``; None differentiates f."""
-    matrix_free: bool = False
+    linear_solver: str = "auto"
+    """"lu", "gmres", or "auto": by the size of the state."""
+
+    def matrix_free(self, n: int) -> bool:
+        """Whether states of n numbers a lane are solved for by GMRES."""
+        if self.linear_solver == "auto":
+            return n > LARGEST_DENSE and self.jacobian is None
+        return self.linear_solver == "gmres"
 
     def tolerance(self, dtype: torch.dtype) -> float:
         """Return how far to iterate, beside what the error control tolerates (Hairer & Wanner 1996, IV.8)."""
@@ -40,8 +47,8 @@ class Iteration(NamedTuple):
     def begin(self, y0: Tensor) -> Carry:
         """Return the memory before the first step: no Jacobian yet, and no idea of the rate."""
         lanes, n = y0.shape
-        notes = y0.new_ones(lanes, 2)
-        return (notes,) if self.matrix_free else (notes, y0.new_zeros(lanes, n, n))
+        size = 1 if self.matrix_free(n) else n
+        return y0.new_ones(lanes, 2), y0.new_zeros(lanes, size, size)
 
 
 class Newton:
@@ -74,26 +81,26 @@ class Newton:
         nowhere = self._d != self._d
         self.failed: Number = nowhere
         """Lanes in which an equation was not solved."""
-        notes, *jacobian = (part.detach() for part in memory)
+        notes, self._jacobian = (part.detach() for part in memory)
         wanted, self._eta = read(t0, notes.unbind(1))
         self._tolerance = how.tolerance(y0.dtype)
         self._new = self._slow = nowhere
-        self._jacobian: list[Tensor] = jacobian
+        self._matrix_free = how.matrix_free(y0.shape[1])
         self._system: System
-        if how.matrix_free:
+        if self._matrix_free:
             self._renew(negate(nowhere))
         elif total(wanted > 0):
             self._renew(wanted > 0)
         else:
-            self._system = dense(*jacobian, self._d)
+            self._system = dense(self._jacobian, self._d)
 
     @property
     def memory(self) -> Carry:
         """For the next step."""
         notes = where(self._slow, 1.0, 0.0 * self._eta), self._eta
         if isinstance(self._eta, Tensor):
-            return (torch.stack(notes, dim=1).to(self.y0.dtype), *self._jacobian)
-        return (self.y0.new_tensor([notes]), *self._jacobian)
+            return (torch.stack(notes, dim=1).to(self.y0.dtype), self._jacobian)
+        return (self.y0.new_tensor([notes]), self._jacobian)
 
     def solve(self, t: Number, psi: Tensor, guess: Tensor) -> Tensor:
         """Return k (L, n) at time t (L,), from a first guess; lanes that fail are noted in ``failed``."""
@@ -114,7 +121,7 @@ class Newton:
         z = psi + column(self.d, k) * k
         z = z if z.requires_grad else z.requires_grad_()
         value = self.f(t, z)
-        return _Implicit.apply(value, k, z, self._d, self.how.matrix_free) if value.requires_grad else k
+        return _Implicit.apply(value, k, z, self._d, self._matrix_free) if value.requires_grad else k
 
     def smooth(self, x: Tensor) -> Tensor:
         """Return ``(I - d J)^-1 x``: an error estimate without the stiff part that the method damps."""
@@ -126,14 +133,13 @@ class Newton:
         if hasattr(self.f, "count_jacobian"):
             self.f.count_jacobian()
         self._new = self._new | lanes
-        if self.how.matrix_free:
+        if self._matrix_free:
             self._system = MatrixFree(_products(self.f, self.t0, self.y0, self._d), INEXACT)
             return
-        (old,) = self._jacobian
         given = self.how.jacobian
         new = linearize(self.f, self.t0, self.y0).by_state if given is None else _given(self.f, given, self.t0, self.y0)
-        self._jacobian = [where(lanes, new, old)]
-        self._system = dense(*self._jacobian, self._d)
+        self._jacobian = where(lanes, new, self._jacobian)
+        self._system = dense(self._jacobian, self._d)
 
     def _iterate(
         self, t: Number, psi: Tensor, guess: Tensor, active: Number, watching: bool
@@ -197,6 +203,16 @@ class _Implicit(torch.autograd.Function):
             (jacobian,) = rows(value, (z,), create_graph=False)
             system = dense(jacobian.mT, ctx.d)
         return system.solve(bar), None, None, None, None
+
+
+def check_iteration(jacobian: object, linear_solver: object) -> None:
+    """Raise if the settings of an implicit method do not fit."""
+    if not (jacobian is None or callable(jacobian)):
+        raise TypeError(f"jacobian must be a function jacobian(t, y, *args), got {jacobian!r:.60}")
+    if linear_solver not in ("auto", "lu", "gmres"):
+        raise ValueError(f"linear_solver must be 'auto', 'lu' or 'gmres', got {linear_solver!r:.60}")
+    if jacobian is not None and linear_solver == "gmres":
+        raise ValueError("linear_solver='gmres' does without a Jacobian; leave jacobian out, or use 'lu'")
 
 
 def _products(f: Field, t: Number, y: Tensor, d: Number) -> Product:
