@@ -14,7 +14,7 @@ from isocline.solvers.base import Accuracy, Carry, Field
 LARGEST_DENSE = 512
 """States of more numbers a lane are solved matrix-free, unless asked otherwise."""
 
-MOST = 8
+MOST = 10
 """Iterations after which an attempt has failed."""
 
 SLOW = 0.1
@@ -42,7 +42,7 @@ class Iteration(NamedTuple):
     def tolerance(self, dtype: torch.dtype) -> float:
         """Return how far to iterate, beside what the error control tolerates (Hairer & Wanner 1996, IV.8)."""
         rtol = float(self.accuracy.rtol) or 1e-4
-        return min(1.0, max(10 * torch.finfo(dtype).eps / rtol, min(0.03, rtol**0.5)))
+        return min(1.0, max(10 * torch.finfo(dtype).eps / rtol, min(0.03, 30 * rtol**0.5)))
 
     def begin(self, y0: Tensor) -> Carry:
         """Return the memory before the first step: no Jacobian yet, and no idea of the rate."""
