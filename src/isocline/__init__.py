@@ -8,9 +8,9 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import METHODS, RungeKutta, Solver
+from isocline.solvers import METHODS, Rosenbrock, RungeKutta, Solver
 from isocline.state import Status
-from isocline.tableaus import Tableau
+from isocline.tableaus import RosenbrockTableau, Tableau
 
 try:
     __version__ = version("isocline")
@@ -29,6 +29,8 @@ __all__ = [
     "NeuralODE",
     "PerLane",
     "RecursiveCheckpointAdjoint",
+    "Rosenbrock",
+    "RosenbrockTableau",
     "RungeKutta",
     "Solution",
     "SolveError",

@@ -1,10 +1,15 @@
 """Methods by name."""
 
 from isocline.solvers.base import Solver
+from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
 from isocline.tableaus import TABLEAUS
+from isocline.tableaus.rosenbrock import ROSENBROCK
 
-METHODS: dict[str, Solver] = {name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()}
+METHODS: dict[str, Solver] = {
+    **{name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()},
+    **{name: Rosenbrock(tableau) for name, tableau in ROSENBROCK.items()},
+}
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["METHODS", "RungeKutta", "Solver"]
+__all__ = ["METHODS", "Rosenbrock", "RungeKutta", "Solver"]
