@@ -387,6 +387,9 @@ STAGES = {
     "bosh3": 3,
     "dopri5": 6,
     "tsit5": 6,
+    "rosenbrock23": 3,
+    "rodas4": 6,
+    "rodas5p": 8,
 }
 """Evaluations a step."""
 FIRST_SAME_AS_LAST = {"bosh3", "dopri5", "tsit5"}

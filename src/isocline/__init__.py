@@ -8,10 +8,10 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import ESDIRK, METHODS, RungeKutta, Solver
+from isocline.solvers import ESDIRK, METHODS, Rosenbrock, RungeKutta, Solver
 from isocline.split import Split
 from isocline.state import Status
-from isocline.tableaus import ImplicitTableau, Tableau
+from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
 
 try:
     __version__ = version("isocline")
@@ -32,6 +32,8 @@ __all__ = [
     "NeuralODE",
     "PerLane",
     "RecursiveCheckpointAdjoint",
+    "Rosenbrock",
+    "RosenbrockTableau",
     "RungeKutta",
     "Solution",
     "SolveError",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from isocline.jacobian import UserJacobian
 from isocline.layout import Layout
 from isocline.newton import Iteration, Newton, check_iteration
 from isocline.numbers import Number, column, where
@@ -29,9 +30,9 @@ class ESDIRK(Solver):
 
     Args:
         tableau: the coefficients.
-        jacobian: df/dy as a function ``jacobian(t, y, *args)`` (of the implicit part, if f is a ``Split``), for a state
-            that is one tensor: it returns the shape of y and one more dimension for the n numbers of y (of a sample
-            with ``batch_dims``). None differentiates f, by n products, batched.
+        jacobian: df/dy (of the implicit part, if f is a ``Split``), called as f is: ``jacobian(t, y, *args)`` with the
+            result (n, n), or (*batch, n, n) with ``batch_dims``. None differentiates f. It only guides the iterations:
+            an approximation will do, if they converge.
         linear_solver: "lu" factors dense matrices, one a lane; "gmres" needs only products with df/dy;
             "auto" takes GMRES for more than 512 numbers a lane, if no ``jacobian`` is given.
 
@@ -51,7 +52,7 @@ class ESDIRK(Solver):
     """
 
     tableau: ImplicitTableau
-    jacobian: Callable[..., Tensor] | None = None
+    jacobian: UserJacobian | None = None
     linear_solver: str = "auto"
     accuracy: Accuracy | None = field(default=None, repr=False)
     """Set by ``tuned``."""
