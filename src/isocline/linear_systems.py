@@ -83,8 +83,9 @@ def gmres(product: Product, r: Tensor, tolerance: float, directions: int = DIREC
     triangle = triangle[:, :count]
     # A lane that was done before the others has no more directions: empty columns.
     empty = torch.diag_embed((triangle.diagonal(dim1=1, dim2=2) == 0).to(r.dtype))
-    weights: Tensor = torch.linalg.solve_triangular(triangle + empty, (q[:, 0, :count] * size).unsqueeze(2), upper=True)
-    return (basis[:, :, :count] @ weights).squeeze(2)
+    weights = torch.linalg.solve_triangular(triangle + empty, (q[:, 0, :count] * size).unsqueeze(2), upper=True)
+    x: Tensor = basis[:, :, :count] @ weights
+    return x.squeeze(2)
 
 
 def _orthogonal(basis: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
