@@ -68,6 +68,21 @@ class RungeKutta(Solver):
         """The stages, without one that is carried over."""
         return self.tableau.stages - self.tableau.first_same_as_last
 
+    @property
+    def kind(self) -> str:
+        """One kind for all tables."""
+        return "explicit Runge-Kutta"
+
+    @property
+    def dense_order(self) -> int:
+        """The table's."""
+        return self.tableau.dense_order
+
+    @property
+    def citation(self) -> str:
+        """The table's."""
+        return self.tableau.citation
+
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()
