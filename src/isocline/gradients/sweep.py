@@ -198,7 +198,8 @@ class Sweep:
         if not self.inner_bar:
             return
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        for weight, k in zip(self.solver.weights, step.stages, strict=True):
+        # Stages beyond those with weights serve interpolation only.
+        for weight, k in zip(self.solver.weights, step.stages, strict=False):
             evaluation = self.f.evaluations.get(id(k), self.first)
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))
