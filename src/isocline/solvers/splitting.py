@@ -84,7 +84,7 @@ class Splitting(Solver):
     @property
     def evaluations(self) -> int:
         """One a kick and one a drift, the first kick carried over."""
-        return 2 * len(self.composition.drifts) + self.completed
+        return 2 * len(self.composition.lengths) + self.completed
 
     @property
     def late_stages(self) -> int:
@@ -122,12 +122,12 @@ class Splitting(Solver):
         way, h = self.composition, t1 - t0
         q, p = _halves(y0)
         k = carry[0]
-        for i, drift in enumerate(way.drifts):
-            p = p + column(way.kicks[i] * h, p) * _halves(k)[1]
-            k = f(t0 + way.drift_nodes[i] * h, torch.cat([q, p], dim=1))
+        turns = zip(way.kicks, way.drift_nodes, way.lengths, way.kick_nodes[1:], strict=False)
+        for kick, drift_node, drift, kick_node in turns:
+            p = p + column(kick * h, p) * _halves(k)[1]
+            k = f(t0 + drift_node * h, torch.cat([q, p], dim=1))
             q = q + column(drift * h, q) * _halves(k)[0]
-            node = way.kick_nodes[i + 1]
-            k = f(t1 if node == 1.0 else t0 + node * h, torch.cat([q, p], dim=1))
+            k = f(t1 if kick_node == 1.0 else t0 + kick_node * h, torch.cat([q, p], dim=1))
         p = p + column(way.kicks[-1] * h, p) * _halves(k)[1]
         y1 = torch.cat([q, p], dim=1)
         if not self.completed:

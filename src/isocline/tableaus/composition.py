@@ -1,6 +1,6 @@
 """Symmetric compositions of leapfrog steps: splitting methods as data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 
@@ -19,31 +19,29 @@ class Composition:
     order: int
     lengths: tuple[float, ...]
     citation: str
+    kicks: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """How far p moves, in steps: before, between and after the drifts of ``lengths``; kicks that meet are one."""
+    kick_nodes: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """When each kick is evaluated, in steps: where the drifts have brought q."""
+    drift_nodes: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """When each drift is evaluated, in steps: where the kicks have brought p."""
+
+    def __post_init__(self) -> None:
+        """Check the lengths, and add them up."""
+        if not self.lengths or abs(sum(self.lengths) - 1) > 1e-12 or self.lengths != self.lengths[::-1]:
+            raise ValueError(
+                f"composition {self.name!r}: lengths must add up to 1 and be the same from both ends; got "
+                f"{self.lengths}"
+            )
+        halves = [w / 2 for w in self.lengths]
+        kicks = tuple(a + b for a, b in zip([0.0, *halves], [*halves, 0.0], strict=True))
+        object.__setattr__(self, "kicks", kicks)
+        object.__setattr__(self, "kick_nodes", (*accumulate(self.lengths[:-1], initial=0.0), 1.0))
+        object.__setattr__(self, "drift_nodes", tuple(accumulate(kicks[:-1])))
 
     def __hash__(self) -> int:
         """Hash cheaply: solves look up compiled programs by their method."""
         return hash(self.name)
-
-    @property
-    def drifts(self) -> tuple[float, ...]:
-        """How far q moves between kicks, in steps."""
-        return self.lengths
-
-    @property
-    def kicks(self) -> tuple[float, ...]:
-        """How far p moves, in steps: before, between and after the drifts; kicks that meet are one."""
-        halves = [w / 2 for w in self.lengths]
-        return tuple(a + b for a, b in zip([0.0, *halves], [*halves, 0.0], strict=True))
-
-    @property
-    def kick_nodes(self) -> tuple[float, ...]:
-        """When each kick is evaluated: where the drifts have brought q."""
-        return (*accumulate(self.drifts[:-1], initial=0.0), 1.0)
-
-    @property
-    def drift_nodes(self) -> tuple[float, ...]:
-        """When each drift is evaluated: where the kicks have brought p."""
-        return tuple(accumulate(self.kicks[:-1]))
 
 
 def _symmetric(*half: float) -> tuple[float, ...]:
