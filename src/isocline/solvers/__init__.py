@@ -1,10 +1,16 @@
 """Methods by name."""
 
 from isocline.solvers.base import Solver
+from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.runge_kutta import RungeKutta
-from isocline.tableaus import TABLEAUS
+from isocline.solvers.splitting import Splitting
+from isocline.tableaus import COMPOSITIONS, TABLEAUS
 
-METHODS: dict[str, Solver] = {name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()}
+METHODS: dict[str, Solver] = {
+    **{name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()},
+    **{name: Splitting(composition) for name, composition in COMPOSITIONS.items()},
+    "reversible_heun": ReversibleHeun(),
+}
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["METHODS", "RungeKutta", "Solver"]
+__all__ = ["METHODS", "Reversible", "ReversibleHeun", "RungeKutta", "Solver", "Splitting"]

@@ -136,6 +136,10 @@ class Solver(ABC):
         """Return f at the point reached (L, n) if the carry holds it, else None."""
         return None
 
+    def start_of(self, y: Tensor, carry: Carry) -> Tensor | None:
+        """Return the state at which the first stage was evaluated, (L, n), if the carry holds that stage, else None."""
+        return None if self.slope(carry) is None else y
+
     @abstractmethod
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Try the step from t0 to t1 (equal in lanes that rest, which must then give y1 = y0 finitely)."""
@@ -143,3 +147,11 @@ class Solver(ABC):
     @abstractmethod
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Return the state within a completed step at t (M,), (M, n); the step has M rows, or one for all."""
+
+
+class Invertible(Solver):
+    """A method whose steps can be undone to rounding errors, whatever their size."""
+
+    @abstractmethod
+    def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """Return y0 and carry before the step from t0 to t1 that ended at y1 with this carry."""

@@ -93,20 +93,32 @@ class RungeKutta(Solver):
 
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
+        stages, way = self.increment(f, t0, t1, y0, *carry)
+        y1 = y0 + way
+        reuses = self.tableau.first_same_as_last
+        if reuses:
+            stages.append(f(t1, y1))
+        return Attempt(y1, self.error(t1 - t0, stages), tuple(stages), (stages[-1],) if reuses else ())
+
+    def increment(
+        self, f: Field, t0: Number, t1: Number, y0: Tensor, first: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the stages, without one that the next step takes over, and y1 - y0; ``first`` is f(t0, y0) if known.
+
+        Summed on its own, so that adding it to y0 rounds once a step.
+        """
         tableau = self.tableau
         h = t1 - t0
-        stages = [*carry] or [f(t0, y0)]
-        reuses = tableau.first_same_as_last
-        last = tableau.stages - reuses
+        stages = [f(t0, y0) if first is None else first]
+        last = tableau.stages - tableau.first_same_as_last
         for c, row in zip(tableau.c[1:last], tableau.sums[1:last], strict=True):
             # Never beyond the step's end, not by rounding either.
             stages.append(f(t1 if c == 1.0 else t0 + c * h, _weighted(h, row, stages, y0)))
-        # Summed first, so that adding to y0 rounds once a step.
-        y1 = y0 + _weighted(h, tableau.sums[tableau.stages], stages)
-        if reuses:
-            stages.append(f(t1, y1))
-        error = None if tableau.error is None else _weighted(h, tableau.sums[-1], stages)
-        return Attempt(y1, error, tuple(stages), (stages[-1],) if reuses else ())
+        return stages, _weighted(h, tableau.sums[tableau.stages], stages)
+
+    def error(self, h: Number, stages: Sequence[Tensor]) -> Tensor | None:
+        """Return the difference to the embedded method, if there is one, from all stages."""
+        return None if self.tableau.error is None else _weighted(h, self.tableau.sums[-1], stages)
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
