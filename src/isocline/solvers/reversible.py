@@ -50,6 +50,16 @@ class ReversibleHeun(Invertible):
         return 1
 
     @property
+    def kind(self) -> str:
+        """A kind of its own."""
+        return "reversible"
+
+    @property
+    def citation(self) -> str:
+        """Where it comes from."""
+        return "Kidger, Foster, Li & Lyons 2021, arXiv:2105.13493"
+
+    @property
     def dense_order(self) -> int:
         """Two: the slope is interpolated linearly."""
         return 2
@@ -151,6 +161,16 @@ class Reversible(Invertible):
     def error_order(self) -> int | None:
         """The base's."""
         return self.base.error_order
+
+    @property
+    def kind(self) -> str:
+        """As the other one."""
+        return "reversible"
+
+    @property
+    def citation(self) -> str:
+        """Where the form comes from, and the base."""
+        return f"McCallum & Foster 2024, arXiv:2410.11648; base: {self.base.citation}"
 
     @property
     def dense_order(self) -> int:
