@@ -12,6 +12,7 @@ from isocline.controllers import Controller
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import add
 from isocline.loop import advance, start, take
+from isocline.numbers import where
 from isocline.observers import interpolate, pairs
 from isocline.solution import SolveError, failure_message
 from isocline.solvers.base import Carry, Field, Solver
@@ -183,12 +184,23 @@ class Sweep:
             self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
             new = self._arrive(new, step.t0, place, inside, n_inside)
-        self.place = place
         if n_running and (n_arrived or (n_moved and n_rested)):
-            # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
-            new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
-            self.first = self._evaluation(new.carry)
+            new = self._begin_again(new, place > self.place)
+        self.place = place
         return new, n_running, 1
+
+    def _begin_again(self, state: State, jumped: Tensor) -> State:
+        """Carry nothing over in lanes whose state jumped; lanes now stand at stages of different attempts.
+
+        So the first stage of the next step is evaluated once for all lanes, where each has it.
+        """
+        t, y, f = state.t, state.y, self.f
+        first = self.solver.start_of(y, state.carry)
+        at = y if first is None else where(jumped, y, first)
+        fresh = self.solver.init(f, t, y, lambda: f(t, at))
+        self.first = self._evaluation(fresh)
+        carry = tuple(where(jumped, new, old) for new, old in zip(fresh, state.carry, strict=True))
+        return state._replace(carry=carry)
 
     def _evaluation(self, ks: Carry) -> Evaluation | None:
         return self.f.evaluations.get(id(ks[0])) if ks else None
@@ -198,7 +210,8 @@ class Sweep:
         if not self.inner_bar:
             return
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        for weight, k in zip(self.solver.weights, step.stages, strict=True):
+        # Stages beyond those with weights serve interpolation only.
+        for weight, k in zip(self.solver.weights, step.stages, strict=False):
             evaluation = self.f.evaluations.get(id(k), self.first)
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))

@@ -2,15 +2,19 @@
 
 from isocline.solvers.base import Solver
 from isocline.solvers.esdirk import ESDIRK
+from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
-from isocline.tableaus import IMPLICIT, ROSENBROCK, TABLEAUS
+from isocline.solvers.splitting import Splitting
+from isocline.tableaus import COMPOSITIONS, IMPLICIT, ROSENBROCK, TABLEAUS
 
 METHODS: dict[str, Solver] = {
     **{name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()},
     **{name: ESDIRK(tableau) for name, tableau in IMPLICIT.items()},
     **{name: Rosenbrock(tableau) for name, tableau in ROSENBROCK.items()},
+    **{name: Splitting(composition) for name, composition in COMPOSITIONS.items()},
+    "reversible_heun": ReversibleHeun(),
 }
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["ESDIRK", "METHODS", "Rosenbrock", "RungeKutta", "Solver"]
+__all__ = ["ESDIRK", "METHODS", "Reversible", "ReversibleHeun", "Rosenbrock", "RungeKutta", "Solver", "Splitting"]

@@ -11,7 +11,8 @@ from isocline.layout import Layout
 from isocline.newton import Iteration, Newton, check_iteration
 from isocline.numbers import Number, column, where
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Solver
-from isocline.solvers.runge_kutta import continuous, weighted
+from isocline.solvers.polynomial import polynomials
+from isocline.solvers.runge_kutta import _weighted as weighted
 from isocline.state import Step
 from isocline.tableaus.implicit import ImplicitTableau
 
@@ -89,6 +90,21 @@ class ESDIRK(Solver):
         return self.tableau.stages - 1
 
     @property
+    def kind(self) -> str:
+        """With the explicit companion, if there is one."""
+        return "diagonally implicit Runge-Kutta" + (", IMEX" if self.tableau.explicit else "")
+
+    @property
+    def dense_order(self) -> int:
+        """The table's."""
+        return self.tableau.dense_order
+
+    @property
+    def citation(self) -> str:
+        """The table's."""
+        return self.tableau.citation
+
+    @property
     def compilable(self) -> bool:
         """No: how often it iterates depends on values."""
         return False
@@ -154,7 +170,11 @@ class ESDIRK(Solver):
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
-        return continuous(self.tableau.dense, step, t)
+        weights = column(step.t1 - step.t0, step.y0) * polynomials(self.tableau.dense, step, t)
+        y = step.y0
+        for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
+            y = torch.addcmul(y, weight, k)
+        return y
 
     def _parts(self, f: Field) -> tuple[Field, Field] | None:
         """Return the two parts of f if they are to be treated differently."""
