@@ -8,7 +8,7 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import METHODS, Reversible, RungeKutta, Solver
+from isocline.solvers import METHODS, Reversible, RungeKutta, SciPy, Solver
 from isocline.state import Status
 from isocline.tableaus import Tableau
 
@@ -31,6 +31,7 @@ __all__ = [
     "RecursiveCheckpointAdjoint",
     "Reversible",
     "RungeKutta",
+    "SciPy",
     "Solution",
     "SolveError",
     "Solver",

@@ -3,6 +3,7 @@
 from isocline.solvers.base import Solver
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.runge_kutta import RungeKutta
+from isocline.solvers.scipy_ import SciPy
 from isocline.solvers.splitting import Splitting
 from isocline.tableaus import COMPOSITIONS, TABLEAUS
 
@@ -13,4 +14,4 @@ METHODS: dict[str, Solver] = {
 }
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["METHODS", "Reversible", "ReversibleHeun", "RungeKutta", "Solver", "Splitting"]
+__all__ = ["METHODS", "Reversible", "ReversibleHeun", "RungeKutta", "SciPy", "Solver", "Splitting"]
