@@ -8,7 +8,7 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import ESDIRK, METHODS, Reversible, Rosenbrock, RungeKutta, Solver
+from isocline.solvers import ESDIRK, METHODS, Reversible, Rosenbrock, RungeKutta, SciPy, Solver
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
@@ -36,6 +36,7 @@ __all__ = [
     "Rosenbrock",
     "RosenbrockTableau",
     "RungeKutta",
+    "SciPy",
     "Solution",
     "SolveError",
     "Solver",

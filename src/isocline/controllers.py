@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isocline.checks import check_numbers
 from isocline.numbers import Number, clip, column, isfinite, read, sign, time_dtype, where
-from isocline.solvers.base import Attempt, Field, Solver
+from isocline.solvers.base import Attempt, BlackBox, Field, Solver
 
 Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
 """How the scaled error (L, n) of a lane becomes one number: (L,)."""
@@ -127,7 +127,12 @@ class FixedStep(Controller):
             raise ValueError(f"FixedStep needs a positive finite dt, got {self.dt}; the direction comes from ts")
 
     def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
-        """Refuse at once what could not end within max_steps."""
+        """Refuse at once what could not end within max_steps, and methods that choose their own steps."""
+        if isinstance(solver, BlackBox):
+            raise ValueError(
+                f"{solver.name} chooses its own steps, so FixedStep cannot be had with it: give rtol and atol, or "
+                "controller=PID(rtol=..., atol=...)"
+            )
         needed = ((t1 - t0).abs().max() / self.dt).item()
         if needed > max_steps * (1 + 1e-6):
             raise ValueError(

@@ -11,7 +11,7 @@ from isocline.checks import check_whole
 from isocline.compiled import try_to_trace
 from isocline.controllers import PID, Controller
 from isocline.dense import Interpolant
-from isocline.gradients import DirectAdjoint, Gradient
+from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient
 from isocline.layout import Field, Layout, make_layout
 from isocline.numbers import spread
 from isocline.observers import Observer, Progress
@@ -19,11 +19,13 @@ from isocline.per_lane import unmark
 from isocline.problem import Outputs, Problem
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
+from isocline.solvers.base import BlackBox
 from isocline.tableaus import Tableau
 from isocline.times import make_times
 from isocline.tree import Tree, describe
 
 DEFAULT_GRADIENT = DirectAdjoint()
+DEFAULT_OF_BLACK_BOX = BacksolveAdjoint()
 
 MAX_STEPS = 16_384
 """Default for ``max_steps``: a few seconds to a minute of work on a cheap field, never for ever."""
@@ -71,7 +73,8 @@ def solve(
         controller: chooses step sizes, instead of ``rtol`` and ``atol``: ``FixedStep(dt)`` or a ``PID``.
         batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a
             lane with its own time, step size, error control and status.
-        gradient: how to differentiate; default ``DirectAdjoint()``: exact, of any order, memory O(steps).
+        gradient: how to differentiate; default ``DirectAdjoint()``: exact, of any order, memory O(steps). (For
+            ``SciPy(...)`` it is ``BacksolveAdjoint()``.)
         params: tensors to differentiate by the other gradient methods, if they are not to be found automatically
             (saves an evaluation of f). ``DirectAdjoint`` has no need of them.
         dense: make the solution callable at any time, with memory for all steps.
@@ -116,7 +119,7 @@ def solve(
     field = Field(f, plain, layout, per_lane)
     stats = Stats(0, 0, 0, 0)
     listed = _parameters(params)
-    chosen = _gradient(gradient)
+    chosen = _gradient(gradient, solver)
     start = layout.pack(y0)
     # Dense output with a history for autograd is stepped eagerly.
     wanted = compile and solver.compilable and not (dense and torch.is_grad_enabled())
@@ -185,11 +188,17 @@ def _controller(controller: object, rtol: float | None, atol: float | None) -> C
     return controller
 
 
-def _gradient(gradient: object) -> Gradient:
+def _gradient(gradient: object, solver: Solver) -> Gradient:
+    whole = isinstance(solver, BlackBox)
     if gradient is None:
-        return DEFAULT_GRADIENT
+        return DEFAULT_OF_BLACK_BOX if whole else DEFAULT_GRADIENT
     if not isinstance(gradient, Gradient):
         raise TypeError(f"gradient must be a gradient method such as DirectAdjoint(), got {describe(gradient)}")
+    if whole and gradient.needs_steps:
+        raise ValueError(
+            f"{solver.name} does not show its steps, which {type(gradient).__name__} would differentiate; leave out "
+            "gradient, or write gradient=BacksolveAdjoint()"
+        )
     return gradient
 
 

@@ -7,16 +7,23 @@ import torch
 from torch import Tensor
 
 from isocline.compiled import Run
+from isocline.gradients.black_box import run_black_box
 from isocline.loop import integrate, start
 from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
 from isocline.problem import Dense, Outputs, Problem
+from isocline.solvers.base import BlackBox
 from isocline.state import Status, Step
 from isocline.times import Times
 
 
 class Gradient(ABC):
     """A way to differentiate a solve. Final subclasses are frozen dataclasses."""
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether it differentiates the method's own steps, which a black box does not show."""
+        return True
 
     @abstractmethod
     def solve(self, problem: Problem) -> Outputs:
@@ -29,6 +36,8 @@ MakeObserver = Callable[[Save | None], Observer]
 def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver] = ()) -> Outputs:
     """Integrate and save. ``more`` are functions that make a further observer, given the ``Save`` or None."""
     times = problem.times
+    if isinstance(problem.solver, BlackBox):
+        return run_black_box(problem, problem.solver, f0)
     if problem.traced is not None:
         compiled = Run(problem, problem.traced)
         return compiled.outputs(compiled.chunks(recorded=False))

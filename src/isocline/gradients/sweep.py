@@ -79,11 +79,6 @@ class AdjointField:
         bar = weight.to(evaluation.a.dtype).unsqueeze(1) * evaluation.a
         return torch.autograd.grad(evaluation.dy, self.captured.inner, bar, allow_unused=True, retain_graph=True)
 
-    def dy(self, t: Tensor, y: Tensor) -> Tensor:
-        """Return f alone."""
-        with torch.no_grad():
-            return self.captured.field(t, y)
-
 
 class Sweep:
     """One continuous solve backwards through the stops.

@@ -5,6 +5,7 @@ from isocline.solvers.esdirk import ESDIRK
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
+from isocline.solvers.scipy_ import SciPy
 from isocline.solvers.splitting import Splitting
 from isocline.tableaus import COMPOSITIONS, IMPLICIT, ROSENBROCK, TABLEAUS
 
@@ -17,4 +18,14 @@ METHODS: dict[str, Solver] = {
 }
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["ESDIRK", "METHODS", "Reversible", "ReversibleHeun", "Rosenbrock", "RungeKutta", "Solver", "Splitting"]
+__all__ = [
+    "ESDIRK",
+    "METHODS",
+    "Reversible",
+    "ReversibleHeun",
+    "Rosenbrock",
+    "RungeKutta",
+    "SciPy",
+    "Solver",
+    "Splitting",
+]
