@@ -387,8 +387,15 @@ STAGES = {
     "bosh3": 3,
     "dopri5": 6,
     "tsit5": 6,
+    "ssprk33": 3,
+    "vern7": 10,
+    "vern8": 13,
+    "vern9": 16,
+    "dop853": 12,
 }
 """Evaluations a step."""
+LATE_STAGES = {"vern7": 3, "vern8": 8, "vern9": 5, "dop853": 4}
+"""Evaluations more for a step that is interpolated."""
 FIRST_SAME_AS_LAST = {"bosh3", "dopri5", "tsit5"}
 
 
