@@ -123,7 +123,7 @@ def solve(
     start = layout.pack(y0)
     # Dense output with a history for autograd is stepped eagerly.
     wanted = compile and solver.compilable and not (dense and torch.is_grad_enabled())
-    if dense or (wanted and len(times.values) > 2):
+    if dense:
         solver = solver.completing()
     traced = try_to_trace(field, times.values[0], start) if wanted else None
     with _progress(progress, times.values) as observers:
