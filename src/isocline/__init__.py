@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
+from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
@@ -24,6 +25,7 @@ __all__ = [
     "BacksolveAdjoint",
     "Controller",
     "DirectAdjoint",
+    "Event",
     "FixedStep",
     "Gradient",
     "NeuralODE",
@@ -35,6 +37,7 @@ __all__ = [
     "Solver",
     "Stats",
     "Status",
+    "SteadyState",
     "Tableau",
     "solve",
 ]

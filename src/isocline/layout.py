@@ -48,14 +48,14 @@ class Layout:
         """Whether the state is one bare tensor."""
         return self.like is None
 
-    def pack(self, tree: Tree) -> Tensor:
-        """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0."""
+    def pack(self, tree: Tree, source: str = "f") -> Tensor:
+        """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0, naming its source."""
         if self.like is None and isinstance(tree, Tensor):
-            self._check(tree, 0)
+            self._check(tree, 0, source)
             return tree.reshape(self.lanes, -1)
-        parts = align(self.like, tree)
+        parts = align(self.like, tree, source)
         for index, part in enumerate(parts):
-            self._check(part, index)
+            self._check(part, index, source)
         rows = [part.reshape(self.lanes, -1) for part in parts]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
@@ -88,18 +88,18 @@ class Layout:
         time_shape = (count, *self.time_shape[1:])
         return replace(self, shapes=shapes, batch_shape=torch.Size((count,)), time_shape=time_shape)
 
-    def _check(self, part: Tensor, index: int) -> None:
+    def _check(self, part: Tensor, index: int, source: str) -> None:
         shape = self.shapes[index]
         if part.shape == shape and part.dtype == self.dtype and part.device == self.device:
             return
         where = "" if self.single else f" at {list(paths(self.like))[index]}"
-        what = f"f returned {describe(part)}{where}"
+        what = f"{source} returned {describe(part)}{where}"
         if part.shape != shape:
             raise ValueError(f"{what} for a state of shape {tuple(shape)}; they must be equal")
         if part.dtype != self.dtype:
             raise TypeError(
-                f"{what} for a {self.dtype} state; convert y0 or f's result with .to({self.dtype}), so that both have "
-                "one dtype"
+                f"{what} for a {self.dtype} state; convert y0 or {source}'s result with .to({self.dtype}), so that "
+                "both have one dtype"
             )
         raise ValueError(f"{what} on {part.device} for a state on {self.device}; move one of them")
 

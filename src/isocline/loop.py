@@ -108,7 +108,10 @@ def integrate(
         if n_accepted < tried and isinstance(state.t, Tensor) and new.y.requires_grad:
             new, step = _without_rejected(active.f, solver, state, new, step)
         for observer, count in zip(observers, counts, strict=True):
-            observer.see(step, count)
+            stop = observer.see(step, count)
+            if stop is not None:
+                new = new._replace(status=where(stop, int(Status.EVENT), new.status))
+                (n_running,) = fetch([total(new.status == RUNNING)])
         state = new
         if not n_running:
             return active.whole(state)

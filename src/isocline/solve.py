@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,17 +11,19 @@ from torch import Tensor
 from isocline.checks import check_whole
 from isocline.compiled import try_to_trace
 from isocline.controllers import PID, Controller
-from isocline.dense import Interpolant
+from isocline.dense import Interpolant, Joined
+from isocline.events import AnyEvent, listed
 from isocline.gradients import DirectAdjoint, Gradient
 from isocline.layout import Field, Layout, make_layout
 from isocline.numbers import spread
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
 from isocline.problem import Outputs, Problem
+from isocline.segments import Pieces, Segments
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
 from isocline.tableaus import Tableau
-from isocline.times import make_times
+from isocline.times import make_marks, make_times
 from isocline.tree import Tree, describe
 
 DEFAULT_GRADIENT = DirectAdjoint()
@@ -40,6 +43,8 @@ def solve(
     atol: float | None = None,
     controller: Controller | None = None,
     batch_dims: int = 0,
+    event: "AnyEvent | Callable[..., Tensor] | Sequence[AnyEvent | Callable[..., Tensor]] | None" = None,
+    jump_ts: "Tensor | Sequence[float] | None" = None,
     gradient: Gradient | None = None,
     params: Iterable[Tensor] | None = None,
     dense: bool = False,
@@ -71,6 +76,10 @@ def solve(
         controller: chooses step sizes, instead of ``rtol`` and ``atol``: ``FixedStep(dt)`` or a ``PID``.
         batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a
             lane with its own time, step size, error control and status.
+        event: what may end a lane on the way, or make its state jump: an ``Event``, a ``SteadyState``, a function that
+            is zero where the solve is to end, or a sequence of them. See ``Solution.event_t``. Stepped eagerly.
+        jump_ts: times at which f is discontinuous, (J,) or (J, *batch): the method starts afresh there, and never
+            evaluates f on the wrong side: f sees times after the break or before, to the last digit of its dtype.
         gradient: how to differentiate; default ``DirectAdjoint()``: exact, of any order, memory O(steps).
         params: tensors to differentiate by the other gradient methods, if they are not to be found automatically
             (saves an evaluation of f). ``DirectAdjoint`` has no need of them.
@@ -115,18 +124,25 @@ def solve(
     plain, per_lane = unmark(args, layout.batch_shape)
     field = Field(f, plain, layout, per_lane)
     stats = Stats(0, 0, 0, 0)
-    listed = _parameters(params)
+    parameters = _parameters(params)
     chosen = _gradient(gradient)
     start = layout.pack(y0)
     # Dense output with a history for autograd is stepped eagerly.
-    wanted = compile and solver.compilable and not (dense and torch.is_grad_enabled())
+    events, breaks = listed(event), make_marks("jump_ts", jump_ts, layout)
+    in_segments = bool(events or len(breaks))
+    wanted = compile and solver.compilable and not in_segments and not (dense and torch.is_grad_enabled())
     if dense or (wanted and len(times.values) > 2):
         solver = solver.completing()
     traced = try_to_trace(field, times.values[0], start) if wanted else None
     with _progress(progress, times.values) as observers:
-        problem = Problem(field, start, times, solver, controller, max_steps, dense, listed, observers, traced, stats)
-        outputs = chosen.solve(problem)
+        problem = Problem(
+            field, start, times, solver, controller, max_steps, dense, parameters, observers, traced, stats
+        )
+        pieces = Segments(problem, chosen, events, breaks).run() if in_segments else None
+        outputs = chosen.solve(problem) if pieces is None else pieces.outputs
     solution = _unpack(problem, outputs, layout)
+    if pieces is not None:
+        solution = _with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution
@@ -149,6 +165,30 @@ def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
     if outputs.dense is not None:
         interpolant = Interpolant(outputs.dense, problem.ts.sign, layout, problem.solver)
     return Solution(ts, layout.unpack(ys), status, stats, interpolant)
+
+
+def _with_events(solution: Solution, problem: Problem, pieces: Pieces, one: bool) -> Solution:
+    """Add what came of events; for one event that was not in a sequence without a tuple around it."""
+    layout = problem.field.layout
+    batch = layout.batch_shape
+    if pieces.dense:
+        looked_up = [
+            (Interpolant(piece.dense, problem.ts.sign, layout, problem.solver), piece.t0, piece.t1)
+            for piece in pieces.dense
+        ]
+        solution = replace(solution, interpolant=Joined(looked_up, problem.ts.sign, layout))
+    if not pieces.happened:
+        return solution
+    ts = tuple(t.reshape(-1, *batch) for t, _ in pieces.happened)
+    ys = tuple(layout.unpack(y) for _, y in pieces.happened)
+    return replace(
+        solution,
+        event_t=pieces.t.reshape(batch),
+        event_y=layout.unpack(pieces.y),
+        event_index=pieces.index.reshape(batch),
+        event_ts=ts[0] if one else ts,
+        event_ys=ys[0] if one else ys,
+    )
 
 
 def _check_options(f: object, args: object, batch_dims: object, max_steps: object) -> None:

@@ -18,6 +18,12 @@ class Status(IntEnum):
     MAX_STEPS = 2
     STEP_TOO_SMALL = 3
     NON_FINITE = 4
+    EVENT = 5
+
+
+def ended_well(status: Number) -> Number:
+    """Whether a lane did what was asked."""
+    return (status == int(Status.SUCCESS)) | (status == int(Status.EVENT))
 
 
 ADVICE = {
