@@ -85,6 +85,7 @@ class Segments:
         self.status = torch.full_like(self.t, RUNNING, dtype=torch.int64)
         self.steps, self.accepted = torch.zeros_like(self.status), torch.zeros_like(self.status)
         self.counts = self.status.new_zeros(len(events), len(self.status))
+        self.noise = self.t.new_zeros(sum(isinstance(event, Event) for event in events), len(self.t))
         self.ys = torch.full((len(times), *self.y.shape), float("nan"), dtype=self.y.dtype, device=self.y.device)
         self.ys = torch.cat([self.y.unsqueeze(0), self.ys[1:]])
         self.missing = torch.ones_like(times, dtype=torch.bool)
@@ -183,14 +184,14 @@ class Segments:
 
         def make(_: object) -> Watch:
             scale, field = self.problem.controller, self.problem.field
-            watches.append(Watch(field, part.field, part.solver, self.events, scale, *begin, self.counts))
+            watches.append(Watch(field, part.field, part.solver, self.events, scale, *begin, self.counts, self.noise))
             return watches[-1]
 
         with torch.no_grad():
             first = replace(part, y0=begin[1], ts=self._times(part.times.detach()), dense=part.dense and not history)
             outputs = run(first, None, [make])
         (watch,) = watches
-        self.counts = watch.counts
+        self.counts, self.noise = watch.counts, watch.noise
         reached = torch.where(spread(outputs.state.status, self.t) == SUCCESS, part.times[-1], outputs.state.t)
         stopped = watch.stop_event >= 0
         end = torch.where(stopped, watch.stop_t, reached)

@@ -20,8 +20,8 @@ from isocline.tree import describe
 PARTS = 4
 """A step is looked at in so many parts for changes of sign."""
 
-NOISE = 8
-"""An event function starts on its surface if it is no larger than so many units of rounding of what it becomes."""
+NOISE = 1000
+"""An event function is on its surface if it is no larger than so many units of rounding of its largest in a step."""
 
 IS_NAN = 1 << 32
 """Added to the number of events if an event function was nan."""
@@ -58,6 +58,7 @@ class Watch(Observer):
         t0: where the segment starts, (L,).
         y0: the state there, (L, n).
         counts: how often each event has happened before, (E, L).
+        noise: how large the values of crossing events at the start may be though they are zero, (E, L).
     """
 
     def __init__(
@@ -70,17 +71,19 @@ class Watch(Observer):
         t0: Tensor,
         y0: Tensor,
         counts: Tensor,
+        noise: Tensor,
     ) -> None:
         """Evaluate the event functions at the start."""
         self.field, self.f, self.solver, self.events, self.scale = field, f, solver, events, scale
         self.crossing = [i for i, event in enumerate(events) if isinstance(event, Event)]
+        self.directions = [event.direction for event in events if isinstance(event, Event)]
         self.directions = [event.direction for event in events if isinstance(event, Event)]
         self.t, self.y = t0.clone(), y0.clone()
         self.lanes: Tensor | None = None
         self.value = self._values(self.t, self.y)
         self.sign = self.value.sign()
         self.fresh = torch.ones_like(t0, dtype=torch.bool)
-        self.counts = counts.clone()
+        self.counts, self.start_noise, self.noise = counts.clone(), noise, torch.zeros_like(noise)
         self.step: Step | None = None
         self.happened: list[Happening] = []
         self.stop_t, self.stop_y = torch.full_like(t0, float("nan")), y0.clone()
@@ -101,7 +104,7 @@ class Watch(Observer):
         before = self._start_of_step()
         signs = torch.cat([before.unsqueeze(0), self.values[1:].sign()])
         change = signs[1:] - signs[:-1]
-        wanted = self.t.new_tensor([self.events[i].direction for i in self.crossing]).reshape(-1, 1)
+        wanted = self.t.new_tensor(self.directions).reshape(-1, 1)
         self.crossed = (signs[:-1] != 0) & (change != 0) & ((wanted == 0) | (change * wanted > 0)) & self.moved
         self.signs = signs
         self.steady = self._steady(step)
@@ -128,15 +131,18 @@ class Watch(Observer):
         """Follow the lanes that go on; event functions get all lanes nevertheless."""
         self.lanes = rows if self.lanes is None else self.lanes.index_select(0, rows)
         self.value, self.sign = self.value.index_select(1, rows), self.sign.index_select(1, rows)
-        self.fresh = self.fresh.index_select(0, rows)
+        self.fresh, self.start_noise = self.fresh.index_select(0, rows), self.start_noise.index_select(1, rows)
 
     def _start_of_step(self) -> Tensor:
         """Return the signs at the start of the step; 0 where a lane starts on the surface, up to rounding."""
-        peak = self.values[1:].abs().amax(dim=0)
+        noise = torch.maximum(self._noise(), self.start_noise)
+        return torch.where(self.fresh & (self.value.abs() <= noise), 0.0, self.sign)
+
+    def _noise(self) -> Tensor:
+        """Return how large values in this step may be where they should be zero: (E, A)."""
         eps = torch.finfo(self.y.dtype).eps
         time = torch.maximum(self.t0.abs(), self.t1.abs()) / torch.where(self.moved, self.t1 - self.t0, 1.0).abs()
-        at_start = self.fresh & (self.value.abs() <= NOISE * eps * (1 + time) * peak)
-        return torch.where(at_start, 0.0, self.sign)
+        return NOISE * eps * (1 + time) * self.values[1:].abs().amax(dim=0)
 
     def _steady(self, step: Step) -> Tensor:
         """Whether f has become small, for each steady state asked for: (events, A)."""
@@ -223,6 +229,7 @@ class Watch(Observer):
             self.counts[index, lanes] += here
             self._note(index, here, t, y, lanes)
         t, y = self._state(torch.where(stops, stop, 1.0))
+        self.noise[:, lanes] = torch.where(stops, self._noise(), 0.0)
         self.stop_t[lanes] = torch.where(stops, t, self.stop_t[lanes])
         self.stop_y[lanes] = torch.where(stops.unsqueeze(1), y, self.stop_y[lanes])
         self.stop_event[lanes] = torch.where(stops, event[which], self.stop_event[lanes])
