@@ -7,6 +7,7 @@ from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
+from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
 from isocline.solvers import METHODS, RungeKutta, Solver
@@ -35,6 +36,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Solver",
+    "SolverState",
     "Stats",
     "Status",
     "SteadyState",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isocline.checks import check_whole
-from isocline.controllers import PID
+from isocline.controllers import PID, Tolerance
 from isocline.tree import Tree, describe
 
 
@@ -87,8 +87,8 @@ class SteadyState:
         0.25
     """
 
-    rtol: float | None = None
-    atol: float | None = None
+    rtol: Tolerance | None = None
+    atol: Tolerance | None = None
 
     def __post_init__(self) -> None:
         """Check the tolerances."""

@@ -7,6 +7,7 @@ joint solve is one lane that holds the whole batch; with ``batch_dims=b`` each i
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import prod
+from numbers import Real
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -75,6 +76,37 @@ class Layout:
         """Return parts, one for each tensor, in the user's structure."""
         rest = iter(parts)
         return map_leaves(lambda _: next(rest), self.like)
+
+    def of_components(self, name: str, tree: Tree) -> Tensor:
+        """Return a setting of each component (n,) from a number, a tensor, or the user's structure of such.
+
+        Raises:
+            TypeError: another structure.
+            ValueError: a tensor does not broadcast against the part of y0 that belongs to a lane.
+        """
+        if isinstance(tree, Real) or (isinstance(tree, Tensor) and tree.ndim == 0):
+            tree = map_leaves(lambda _: torch.as_tensor(tree, dtype=torch.float64), self.like)
+        batch_dims = len(self.batch_shape)
+        try:
+            values = align(self.like, tree)
+        except TypeError:
+            raise TypeError(
+                f"{name} is {describe(tree)}; for each component give a tensor, or tensors in y0's structure"
+            ) from None
+        parts = []
+        for value, shape in zip(values, self.shapes, strict=True):
+            own = shape[batch_dims:]
+            try:
+                parts.append(value.to(self.device, self.dtype).broadcast_to(own).flatten())
+            except RuntimeError:
+                raise ValueError(
+                    f"{name} has a tensor of shape {tuple(value.shape)} that does not broadcast against {tuple(own)}, "
+                    "the shape of a sample's state; it is the same for all samples"
+                    if batch_dims
+                    else f"{name} has a tensor of shape {tuple(value.shape)} that does not broadcast against y0's "
+                    f"{tuple(own)}"
+                ) from None
+        return torch.cat(parts)
 
     def view_time(self, t: Number) -> Tensor:
         """Return times of lanes as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""

@@ -86,6 +86,7 @@ class Segments:
         self.steps, self.accepted = torch.zeros_like(self.status), torch.zeros_like(self.status)
         self.counts = self.status.new_zeros(len(events), len(self.status))
         self.noise = self.t.new_zeros(sum(isinstance(event, Event) for event in events), len(self.t))
+        self.sign_of_events, self.fresh = self.noise, torch.ones_like(self.t, dtype=torch.bool)
         self.ys = torch.full((len(times), *self.y.shape), float("nan"), dtype=self.y.dtype, device=self.y.device)
         self.ys = torch.cat([self.y.unsqueeze(0), self.ys[1:]])
         self.missing = torch.ones_like(times, dtype=torch.bool)
@@ -117,7 +118,8 @@ class Segments:
         goal = torch.where(running, self.breaks.goal(self.t.detach()), self.t)
         times, rows = self._save_times(goal, running)
         field = self.breaks.field(self.problem.field, self.t.detach())
-        part = replace(self.problem, field=field, max_steps=self.left, y0=self.y, ts=self._times(times))
+        before = self.problem.before if self.left == self.problem.max_steps else None
+        part = replace(self.problem, before=before, field=field, max_steps=self.left, y0=self.y, ts=self._times(times))
         leg = self._leg(part, running) if self.events else _plain(self.gradient.solve(part), part)
         if field is not self.problem.field:
             self.problem.field.evaluations += field.evaluations
@@ -180,18 +182,20 @@ class Segments:
         """Solve until an event; twice if gradients are asked for."""
         history = torch.is_grad_enabled() and self._has_history(part)
         begin = part.times[0].detach(), part.y0.detach()
+        known = self.counts, self.fresh, self.sign_of_events, self.noise
         watches: list[Watch] = []
 
         def make(_: object) -> Watch:
             scale, field = self.problem.controller, self.problem.field
-            watches.append(Watch(field, part.field, part.solver, self.events, scale, *begin, self.counts, self.noise))
+            watches.append(Watch(field, part.field, part.solver, self.events, scale, *begin, *known))
             return watches[-1]
 
         with torch.no_grad():
             first = replace(part, y0=begin[1], ts=self._times(part.times.detach()), dense=part.dense and not history)
             outputs = run(first, None, [make])
         (watch,) = watches
-        self.counts, self.noise = watch.counts, watch.noise
+        self.counts, self.sign_of_events, self.noise = watch.counts, watch.sign, watch.noise
+        self.fresh = watch.stop_event >= 0
         reached = torch.where(spread(outputs.state.status, self.t) == SUCCESS, part.times[-1], outputs.state.t)
         stopped = watch.stop_event >= 0
         end = torch.where(stopped, watch.stop_t, reached)

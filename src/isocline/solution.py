@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import spread
+from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
 from isocline.tree import Tree
 
@@ -64,6 +65,8 @@ class Solution:
         event_ts: all times at which the event happened, in order: (K, *batch), with nan behind a lane's last. For a
             sequence of events a tuple of these.
         event_ys: the states then, (K, *shape of y0's), before the jump if there is one; likewise.
+        state: where the solver stands at the end, for another solve to go on from; None if there were events or
+            ``jump_ts``.
         interpolant: with ``dense=True``; call the solution instead.
 
     Example:
@@ -83,6 +86,7 @@ class Solution:
     event_index: Tensor | None = None
     event_ts: "Tensor | tuple[Tensor, ...] | None" = None
     event_ys: Tree = None
+    state: SolverState | None = None
 
     def __call__(self, t: "Tensor | float") -> Tree:
         """Return the state at any time between start and end, by the method's own interpolant.

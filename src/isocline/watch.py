@@ -58,7 +58,9 @@ class Watch(Observer):
         t0: where the segment starts, (L,).
         y0: the state there, (L, n).
         counts: how often each event has happened before, (E, L).
-        noise: how large the values of crossing events at the start may be though they are zero, (E, L).
+        fresh: lanes that have just been put where they are, not only interrupted there, (L,).
+        sign: signs of the crossing events' values at the start, in the others, (C, L).
+        noise: how large these values may be though they should be zero, in fresh lanes, (C, L).
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Watch(Observer):
         t0: Tensor,
         y0: Tensor,
         counts: Tensor,
+        fresh: Tensor,
+        sign: Tensor,
         noise: Tensor,
     ) -> None:
         """Evaluate the event functions at the start."""
@@ -81,8 +85,8 @@ class Watch(Observer):
         self.t, self.y = t0.clone(), y0.clone()
         self.lanes: Tensor | None = None
         self.value = self._values(self.t, self.y)
-        self.sign = self.value.sign()
-        self.fresh = torch.ones_like(t0, dtype=torch.bool)
+        self.fresh = fresh.clone()
+        self.sign = torch.where(fresh, self.value.sign(), sign)
         self.counts, self.start_noise, self.noise = counts.clone(), noise, torch.zeros_like(noise)
         self.step: Step | None = None
         self.happened: list[Happening] = []
@@ -99,7 +103,7 @@ class Watch(Observer):
         self.t0, self.t1 = (spread(t, self.t).detach() for t in (step.t0, step.t1))
         self.moved = self.t0 != self.t1
         self.points = torch.linspace(0, 1, PARTS + 1, dtype=self.t.dtype, device=self.t.device).tolist()
-        samples = [self.value, *(self._at(torch.full_like(self.t0, s)) for s in self.points[1:])]
+        samples = [self._rows(self.value), *(self._at(torch.full_like(self.t0, s)) for s in self.points[1:])]
         self.values = torch.stack(samples)
         before = self._start_of_step()
         signs = torch.cat([before.unsqueeze(0), self.values[1:].sign()])
@@ -120,9 +124,10 @@ class Watch(Observer):
         stop = None
         if count:
             stop = self._record(self._locate())
-        self.value = torch.where(self.moved, self.values[-1], self.value)
-        self.sign = torch.where(self.moved, self.signs[-1], self.sign)
-        self.fresh = self.fresh & ~self.moved
+        lanes = slice(None) if self.lanes is None else self.lanes
+        self.value[:, lanes] = torch.where(self.moved, self.values[-1], self.values[0])
+        self.sign[:, lanes] = torch.where(self.moved, self.signs[-1], self.sign[:, lanes])
+        self.fresh[lanes] &= ~self.moved
         if stop is None:
             return None
         return bool(stop) if isinstance(step.t0, float) else stop
@@ -130,13 +135,16 @@ class Watch(Observer):
     def narrow(self, rows: Tensor) -> None:
         """Follow the lanes that go on; event functions get all lanes nevertheless."""
         self.lanes = rows if self.lanes is None else self.lanes.index_select(0, rows)
-        self.value, self.sign = self.value.index_select(1, rows), self.sign.index_select(1, rows)
-        self.fresh, self.start_noise = self.fresh.index_select(0, rows), self.start_noise.index_select(1, rows)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Return the part (..., A) that belongs to the step's lanes."""
+        return x if self.lanes is None else x.index_select(-1, self.lanes)
 
     def _start_of_step(self) -> Tensor:
         """Return the signs at the start of the step; 0 where a lane starts on the surface, up to rounding."""
-        noise = torch.maximum(self._noise(), self.start_noise)
-        return torch.where(self.fresh & (self.value.abs() <= noise), 0.0, self.sign)
+        noise = torch.maximum(self._noise(), self._rows(self.start_noise))
+        zero = self._rows(self.fresh) & (self.values[0].abs() <= noise)
+        return torch.where(zero, 0.0, self._rows(self.sign))
 
     def _noise(self) -> Tensor:
         """Return how large values in this step may be where they should be zero: (E, A)."""
@@ -155,9 +163,9 @@ class Watch(Observer):
     def _scale(self, event: SteadyState) -> Controller:
         if event.rtol is None and event.atol is None:
             return self.scale
-        base = self.scale if isinstance(self.scale, PID) else PID()
+        base = getattr(self.scale, "given", self.scale) if isinstance(self.scale, PID) else PID()
         rtol = base.rtol if event.rtol is None else event.rtol
-        return PID(rtol, base.atol if event.atol is None else event.atol)
+        return PID(rtol, base.atol if event.atol is None else event.atol).fitted(self.field.layout)
 
     def _at(self, place: Tensor, only: "int | None" = None) -> Tensor:
         """Return the values of all event functions, or one, at these parts of the step (A,): (E, A) or (A,)."""
@@ -229,7 +237,7 @@ class Watch(Observer):
             self.counts[index, lanes] += here
             self._note(index, here, t, y, lanes)
         t, y = self._state(torch.where(stops, stop, 1.0))
-        self.noise[:, lanes] = torch.where(stops, self._noise(), 0.0)
+        self.noise[:, lanes] = torch.where(stops, self._noise(), self.noise[:, lanes])
         self.stop_t[lanes] = torch.where(stops, t, self.stop_t[lanes])
         self.stop_y[lanes] = torch.where(stops.unsqueeze(1), y, self.stop_y[lanes])
         self.stop_event[lanes] = torch.where(stops, event[which], self.stop_event[lanes])
