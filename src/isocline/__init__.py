@@ -3,9 +3,11 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
+from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
+from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
 from isocline.solvers import ESDIRK, METHODS, Reversible, Rosenbrock, RungeKutta, SciPy, Solver
@@ -26,6 +28,7 @@ __all__ = [
     "BacksolveAdjoint",
     "Controller",
     "DirectAdjoint",
+    "Event",
     "FixedStep",
     "Gradient",
     "ImplicitTableau",
@@ -40,9 +43,11 @@ __all__ = [
     "Solution",
     "SolveError",
     "Solver",
+    "SolverState",
     "Split",
     "Stats",
     "Status",
+    "SteadyState",
     "Tableau",
     "solve",
 ]
