@@ -104,8 +104,10 @@ def test_a_field_that_becomes_nan_under_fixed_steps(method: str) -> None:
     sol = attempt(nan_after_one, method=method, controller=iso.FixedStep(0.1))
     assert sol.status == Status.NON_FINITE
     assert sol.stats.rejected == 1
-    assert 11 <= sol.stats.steps <= 12
-    assert where(message(nan_after_one, method=method, controller=iso.FixedStep(0.1))) == pytest.approx(1.05, abs=0.051)
+    ahead = method == "kvaerno5"  # has a node beyond the step's end
+    assert 11 - ahead <= sol.stats.steps <= 12
+    reached = where(message(nan_after_one, method=method, controller=iso.FixedStep(0.1)))
+    assert reached == pytest.approx(1.05 - 0.1 * ahead, abs=0.051)
 
 
 @pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5"])

@@ -3,14 +3,17 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
+from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
+from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import METHODS, Reversible, RungeKutta, SciPy, Solver
+from isocline.solvers import ESDIRK, METHODS, Reversible, Rosenbrock, RungeKutta, SciPy, Solver
+from isocline.split import Split
 from isocline.state import Status
-from isocline.tableaus import Tableau
+from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
 
 try:
     __version__ = version("isocline")
@@ -18,25 +21,33 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0"
 
 __all__ = [
+    "ESDIRK",
     "METHODS",
     "PID",
     "AugmentedNeuralODE",
     "BacksolveAdjoint",
     "Controller",
     "DirectAdjoint",
+    "Event",
     "FixedStep",
     "Gradient",
+    "ImplicitTableau",
     "NeuralODE",
     "PerLane",
     "RecursiveCheckpointAdjoint",
     "Reversible",
+    "Rosenbrock",
+    "RosenbrockTableau",
     "RungeKutta",
     "SciPy",
     "Solution",
     "SolveError",
     "Solver",
+    "SolverState",
+    "Split",
     "Stats",
     "Status",
+    "SteadyState",
     "Tableau",
     "solve",
 ]

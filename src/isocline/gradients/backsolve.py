@@ -7,7 +7,7 @@ from torch import Tensor
 
 from isocline.checks import check_whole
 from isocline.compiled import backwards
-from isocline.controllers import PID, Controller
+from isocline.controllers import PID, Controller, Tolerance
 from isocline.gradients.base import Gradient, run
 from isocline.gradients.black_box import Restarts
 from isocline.gradients.captured import Captured
@@ -60,8 +60,8 @@ class BacksolveAdjoint(Gradient):
     """
 
     method: str | Solver | None = None
-    rtol: float | None = None
-    atol: float | None = None
+    rtol: Tolerance | None = None
+    atol: Tolerance | None = None
     controller: Controller | None = None
     max_steps: int | None = None
 
@@ -93,12 +93,18 @@ class BacksolveAdjoint(Gradient):
         solver = problem.solver
         if self.method is not None:
             solver = METHODS[self.method] if isinstance(self.method, str) else self.method
+        if not solver.integrates:
+            raise ValueError(
+                f"BacksolveAdjoint cannot solve backwards by method {solver.name!r}; use DirectAdjoint() or "
+                "RecursiveCheckpointAdjoint(), or name another method: BacksolveAdjoint(method='tsit5')"
+            )
         _check_adjoint(solver, problem.y0)
         controller = self.controller or problem.controller
         if self.rtol is not None or self.atol is not None:
-            base = controller if isinstance(controller, PID) else PID()
+            base = getattr(controller, "given", controller) if isinstance(controller, PID) else PID()
             rtol = base.rtol if self.rtol is None else self.rtol
             controller = replace(base, rtol=rtol, atol=base.atol if self.atol is None else self.atol)
+        controller = controller.fitted(problem.field.layout)
         times = problem.times.detach()
         controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, problem.y0.dtype)
         return solver, controller

@@ -13,7 +13,8 @@ from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
 from isocline.problem import Dense, Outputs, Problem
 from isocline.solvers.base import BlackBox
-from isocline.state import Status, Step
+from isocline.state import Status, Step, alike
+from isocline.stops import Marks
 from isocline.times import Times
 
 
@@ -42,12 +43,15 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver]
         compiled = Run(problem, problem.traced)
         return compiled.outputs(compiled.chunks(recorded=False))
     t0, t1 = problem.ts.number(0), problem.ts.number(-1)
-    state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0)
+    before = None if problem.before is None else alike(problem.before, times, numbers=isinstance(t0, float))
+    state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0, before)
+    marks = None if problem.marks is None else Marks(problem.marks, problem.ts.sign)
     save = Save(problem.field, problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None
     record = Record() if problem.dense else None
     first = [observer for observer in (save, record) if observer is not None]
     observers = [*first, *(make(save) for make in more), *problem.observers]
-    state = integrate(problem.field, problem.solver, problem.controller, state, t1, problem.max_steps, observers)
+    limit = problem.max_steps
+    state = integrate(problem.field, problem.solver, problem.controller, state, t1, limit, observers, marks)
     arrived = where(state.status == int(Status.SUCCESS), state.y, torch.full_like(state.y, float("nan")))
     ys = torch.stack([problem.y0, arrived]) if save is None else save.saved.between(problem.y0, arrived)
     return Outputs(ys, None if record is None else stack_steps(record, problem), state)

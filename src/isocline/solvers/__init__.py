@@ -1,17 +1,31 @@
 """Methods by name."""
 
 from isocline.solvers.base import Solver
+from isocline.solvers.esdirk import ESDIRK
 from isocline.solvers.reversible import Reversible, ReversibleHeun
+from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
 from isocline.solvers.scipy_ import SciPy
 from isocline.solvers.splitting import Splitting
-from isocline.tableaus import COMPOSITIONS, TABLEAUS
+from isocline.tableaus import COMPOSITIONS, IMPLICIT, ROSENBROCK, TABLEAUS
 
 METHODS: dict[str, Solver] = {
     **{name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()},
+    **{name: ESDIRK(tableau) for name, tableau in IMPLICIT.items()},
+    **{name: Rosenbrock(tableau) for name, tableau in ROSENBROCK.items()},
     **{name: Splitting(composition) for name, composition in COMPOSITIONS.items()},
     "reversible_heun": ReversibleHeun(),
 }
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["METHODS", "Reversible", "ReversibleHeun", "RungeKutta", "SciPy", "Solver", "Splitting"]
+__all__ = [
+    "ESDIRK",
+    "METHODS",
+    "Reversible",
+    "ReversibleHeun",
+    "Rosenbrock",
+    "RungeKutta",
+    "SciPy",
+    "Solver",
+    "Splitting",
+]

@@ -84,8 +84,28 @@ class Solver(ABC):
         """Evaluations of f that a step costs."""
 
     @property
+    def kind(self) -> str:
+        """The family of methods it belongs to, in a few words."""
+        return ""
+
+    @property
+    def dense_order(self) -> int:
+        """Order of the interpolant, whose own error is O(h^(dense_order+1))."""
+        return self.order
+
+    @property
+    def citation(self) -> str:
+        """Where the method comes from: author, year, where."""
+        return ""
+
+    @property
     def compilable(self) -> bool:
         """Whether a step is free of branches on values, so that a loop of them can be compiled."""
+        return True
+
+    @property
+    def integrates(self) -> bool:
+        """Whether ``weights`` over the stages integrate f along with a step: BacksolveAdjoint's way back needs it."""
         return True
 
     @property

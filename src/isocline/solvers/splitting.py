@@ -73,6 +73,16 @@ class Splitting(Solver):
         return None
 
     @property
+    def kind(self) -> str:
+        """One kind for all compositions."""
+        return "symplectic"
+
+    @property
+    def citation(self) -> str:
+        """The composition's."""
+        return self.composition.citation
+
+    @property
     def dense_order(self) -> int:
         """Degree up to which polynomials are interpolated exactly."""
         return 3
