@@ -75,8 +75,8 @@ def test_order_between_the_steps(problem: Problem, method: str) -> None:
     assert slope(errors) == pytest.approx(order, abs=0.15)
 
 
-# From the coarsest steps that are asymptotic to rounding errors there are few: the slopes are less sharp then, and on the
-# problems where an order more shows than the methods have, they bend too early.
+# At high order it is not far from the coarsest steps that are asymptotic to rounding errors, so the slopes are less
+# sharp; on the other problems the leading errors of some methods nearly cancel.
 
 
 @high_methods
@@ -85,7 +85,7 @@ def test_high_order(method: str, backward: bool) -> None:
     order = TABLEAUS[method].order
     ts = torch.linspace(HOPF.t0, HOPF.t1, 5, dtype=torch.float64)
     errors = {n: error(HOPF, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}
-    assert min(errors.values()) > 1e-14
+    assert min(errors.values()) > 5e-15
     assert slope(errors) == pytest.approx(order, abs=0.4)
 
 
