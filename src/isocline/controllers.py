@@ -280,16 +280,16 @@ class PID(Controller):
         last = memory[0]
         p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
         factor = self.safety * e ** -(p + i + d)
-        if p or d:
+        if self.pcoeff or self.dcoeff:
             factor = factor * last ** (p + 2 * d)
-        if d:
+        if self.dcoeff:
             factor = factor * memory[1] ** -d
         if growth is not None:
             factor = where(accept, growth, factor)
         factor = clip(where(accept, factor, clip(factor, 0.0, self.safety)), self.factor_min, self.factor_max)
         dt = clip(h * factor, -self.dt_max, self.dt_max)
         recent = where(accept, clip(e, SMALLEST_MEMORY, float("inf")), last)
-        return accept, dt, (recent, where(accept, last, memory[1])) if d else (recent,)
+        return accept, dt, (recent, where(accept, last, memory[1])) if self.dcoeff else (recent,)
 
     def _scale(self, size: Tensor) -> Tensor:
         scale = self.atol + self.rtol * size

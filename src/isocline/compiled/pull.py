@@ -85,7 +85,7 @@ def attempt_adjoint(packed: Packed, solver: Solver, controller: Controller) -> C
         new, step = advance(f, solver, own, target, state)
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
         integrals = [torch.zeros_like(x) for x in chosen]
-        for weight, (a, bars) in zip(solver.weights, slopes, strict=True):
+        for weight, (a, bars) in zip(solver.weights or (), slopes, strict=True):
             if weight:
                 scale = column(weight * h, a).reshape(())
                 integrals = [total + scale * bar for total, bar in zip(integrals, bars, strict=True)]
