@@ -8,7 +8,7 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import METHODS, RungeKutta, Solver
+from isocline.solvers import METHODS, Adams, AdamsFixed, RungeKutta, Solver
 from isocline.state import Status
 from isocline.tableaus import Tableau
 
@@ -20,6 +20,8 @@ except PackageNotFoundError:  # a source tree that was never installed
 __all__ = [
     "METHODS",
     "PID",
+    "Adams",
+    "AdamsFixed",
     "AugmentedNeuralODE",
     "BacksolveAdjoint",
     "Controller",

@@ -32,6 +32,8 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "bosh3": (iso.PID(rtol=1e-7, atol=1e-7), 1e-5),
     "dopri5": (iso.PID(rtol=1e-10, atol=1e-10), 1e-6),
     "tsit5": (iso.PID(rtol=1e-10, atol=1e-10), 1e-6),
+    "adams": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
+    "adams_fixed": (iso.FixedStep(1 / 60), 5e-6),
 }
 
 

@@ -122,7 +122,7 @@ class _BacksolveAdjoint(Rule):
         ends, ys = _reached(problem.times.detach(), ys, self.arrived)
         stops = _stops(gradients.ys)
         leap = None
-        if problem.traced is not None and len(problem.y0) == 1:
+        if problem.traced is not None and len(problem.y0) == 1 and self.solver.weights is not None:
             leap = backwards(problem, problem.traced, self.solver, self.controller)
         sweep = Sweep(captured, self.solver, self.controller, ends[stops], ys[stops], gradients.ys[stops], leap)
         a = sweep.run(self.max_steps + len(stops))

@@ -12,11 +12,17 @@ from isocline.controllers import Controller
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import add
 from isocline.loop import advance, start, take
+from isocline.numbers import where
 from isocline.observers import interpolate, pairs
+from isocline.polynomials import gauss
+from isocline.rest import completed
 from isocline.solution import SolveError, failure_message
 from isocline.solvers.base import Carry, Field, Solver
 from isocline.state import State, Status, Step
 from isocline.stops import Stops, make_stops
+
+INSIDE = 3
+"""Evaluations in each step for the parameters' integral, if the method's own do not give it: an error of O(h^7)."""
 
 
 class Evaluation(NamedTuple):
@@ -183,25 +189,44 @@ class Sweep:
             self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
             new = self._arrive(new, step.t0, place, inside, n_inside)
-        self.place = place
-        if n_running and (n_arrived or (n_moved and n_rested)):
+        before, self.place = self.place, place
+        if n_running and self.solver.weights is None:
+            new = self._begin_again(new, place > before) if n_arrived else new
+        elif n_running and (n_arrived or (n_moved and n_rested)):
             # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
             new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
             self.first = self._evaluation(new.carry)
         return new, n_running, 1
 
+    def _begin_again(self, new: State, arrived: Tensor) -> State:
+        """Forget the past, and the step size that went with it, in lanes whose state jumped."""
+        fresh = start(self.f, self.solver, self.controller, new.t, new.y, self.stops[-1])
+        carry = tuple(where(arrived, ours, past) for ours, past in zip(fresh.carry, new.carry, strict=True))
+        return new._replace(carry=carry, dt=torch.where(arrived, fresh.dt, new.dt))
+
     def _evaluation(self, ks: Carry) -> Evaluation | None:
         return self.f.evaluations.get(id(ks[0])) if ks else None
 
     def _integrate_parameters(self, step: Step) -> None:
-        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights."""
+        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights if it has any."""
         if not self.inner_bar:
             return
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
+        if self.solver.weights is None:
+            self._integrate_inside(step, h)
+            return
         for weight, k in zip(self.solver.weights, step.stages, strict=True):
             evaluation = self.f.evaluations.get(id(k), self.first)
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))
+
+    def _integrate_inside(self, step: Step, h: Tensor) -> None:
+        """Add the same integral, by Gauss's quadrature on the method's interpolant."""
+        step = completed(self.f, self.solver, step)
+        for place, weight in zip(*gauss(INSIDE), strict=True):
+            t = step.t0 + place * (step.t1 - step.t0)
+            k = self.f(t, self.solver.interpolate(step, t))
+            self.inner_bar = add(self.inner_bar, self.f.pull(self.f.evaluations[id(k)], weight * h))
 
     def _arrive(self, new: State, t0: Tensor, place: Tensor, inside: Tensor, n_inside: int) -> State:
         """Jump in the lanes that reached a stop: y becomes the saved state, a gains the loss's gradient there."""

@@ -1,10 +1,16 @@
 """Methods by name."""
 
+from isocline.solvers.adams import Adams
+from isocline.solvers.adams_fixed import AdamsFixed
 from isocline.solvers.base import Solver
 from isocline.solvers.runge_kutta import RungeKutta
 from isocline.tableaus import TABLEAUS
 
-METHODS: dict[str, Solver] = {name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()}
+METHODS: dict[str, Solver] = {
+    **{name: RungeKutta(tableau) for name, tableau in TABLEAUS.items()},
+    "adams": Adams(),
+    "adams_fixed": AdamsFixed(),
+}
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["METHODS", "RungeKutta", "Solver"]
+__all__ = ["METHODS", "Adams", "AdamsFixed", "RungeKutta", "Solver"]
