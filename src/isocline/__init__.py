@@ -8,9 +8,10 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import METHODS, Adams, AdamsFixed, RungeKutta, Solver
+from isocline.solvers import ESDIRK, METHODS, Adams, AdamsFixed, RungeKutta, Solver
+from isocline.split import Split
 from isocline.state import Status
-from isocline.tableaus import Tableau
+from isocline.tableaus import ImplicitTableau, Tableau
 
 try:
     __version__ = version("isocline")
@@ -18,6 +19,7 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0"
 
 __all__ = [
+    "ESDIRK",
     "METHODS",
     "PID",
     "Adams",
@@ -28,6 +30,7 @@ __all__ = [
     "DirectAdjoint",
     "FixedStep",
     "Gradient",
+    "ImplicitTableau",
     "NeuralODE",
     "PerLane",
     "RecursiveCheckpointAdjoint",
@@ -35,6 +38,7 @@ __all__ = [
     "Solution",
     "SolveError",
     "Solver",
+    "Split",
     "Stats",
     "Status",
     "Tableau",

@@ -40,7 +40,7 @@ def linearize(f: Field, t: Number, y: Tensor, create_graph: bool = False) -> Lin
         if not dy.requires_grad:
             zero = dy.unsqueeze(2) * y.new_zeros(y.shape[1])
             return Linear(dy, zero, torch.zeros_like(dy))
-        by_state, by_time = _rows(dy, (y, t), create_graph)
+        by_state, by_time = rows(dy, (y, t), create_graph)
     by_time = by_time.squeeze(2).to(dy.dtype)
     return Linear(dy, by_state, by_time) if create_graph else Linear(dy.detach(), by_state.detach(), by_time.detach())
 
@@ -49,7 +49,7 @@ def _leaf(x: Tensor, create_graph: bool) -> Tensor:
     return x if create_graph and x.requires_grad else x.detach().requires_grad_()
 
 
-def _rows(dy: Tensor, inputs: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+def rows(dy: Tensor, inputs: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
     """Return the derivatives of dy (L, n) with respect to each input (L, ...) as (L, n, numbers of a lane)."""
     lanes, n = dy.shape
     each = torch.eye(n, dtype=dy.dtype, device=dy.device).unsqueeze(1).expand(n, lanes, n)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from isocline.numbers import Number
 from isocline.per_lane import take_lanes
+from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
 
 
@@ -176,6 +177,8 @@ class Field:
         self.evaluations = 0
         self.spared = 0
         """Lanes that were not evaluated, summed over evaluations."""
+        self.jacobians = 0
+        """Jacobians that methods asked for, each of all lanes."""
         self._last: tuple[ReferenceType[Tensor], int] | None = None
 
     @property
@@ -198,6 +201,14 @@ class Field:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
         return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
 
+    def parts(self) -> "tuple[Part, Part] | None":
+        """Return the explicit and the implicit part, if the function is in two parts."""
+        return Part(self, self.layout, self.args).parts()
+
+    def count_jacobian(self) -> None:
+        """Count a Jacobian of this field."""
+        self.jacobians += 1
+
     def beside(self, source: Tensor) -> "Part":
         """Return the field for lanes put in the place of others: row i has the arguments of lane ``source[i]``.
 
@@ -205,11 +216,18 @@ class Field:
         """
         return Part(self, self.layout, self.args).beside(source)
 
-    def evaluate(self, t: Number, y: Tensor, layout: Layout, args: tuple[Any, ...]) -> Tensor:
-        """Evaluate for the lanes of a layout."""
+    def evaluate(
+        self,
+        t: Number,
+        y: Tensor,
+        layout: Layout,
+        args: tuple[Any, ...],
+        function: Callable[..., Tree] | None = None,
+    ) -> Tensor:
+        """Evaluate for the lanes of a layout; ``function`` is a part of the field's, None all of it."""
         self.evaluations += 1
         before = _version(y)
-        dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *args))
+        dy = layout.pack((function or self.function)(layout.view_time(t), layout.unpack(y), *args))
         if _version(y) != before:
             raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
         self._check_last(dy)
@@ -226,20 +244,33 @@ class Field:
 
 @dataclass(frozen=True)
 class Part:
-    """A field with the arguments of some of its lanes."""
+    """A field with the arguments of some of its lanes, or one of its two parts."""
 
     field: Field
     layout: Layout
     args: tuple[Any, ...]
+    function: Callable[..., Tree] | None = None
+    """One of the two parts of a function; None is the whole."""
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate once, for these lanes."""
         self.field.spared += self.field.layout.lanes - self.layout.lanes
-        return self.field.evaluate(t, y, self.layout, self.args)
+        return self.field.evaluate(t, y, self.layout, self.args, self.function)
 
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
         return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+
+    def parts(self) -> "tuple[Part, Part] | None":
+        """Return the explicit and the implicit part, if the field's function is in two parts."""
+        whole = self.field.function
+        if not isinstance(whole, Split):
+            return None
+        return replace(self, function=whole.explicit), replace(self, function=whole.implicit)
+
+    def count_jacobian(self) -> None:
+        """Count a Jacobian of the whole field's."""
+        self.field.count_jacobian()
 
     def beside(self, source: Tensor) -> "Part":
         """Return it for lanes put in the place of others."""

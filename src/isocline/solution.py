@@ -22,6 +22,7 @@ class Stats:
         steps: attempted steps.
         accepted: accepted steps.
         rejected: rejected steps.
+        jacobians: Jacobians of f that an implicit method evaluated, over all lanes at once: an int.
         backward: the same for the backward pass; None until ``backward()`` ran, and always with ``DirectAdjoint``,
             which evaluates nothing again.
     """
@@ -32,6 +33,7 @@ class Stats:
     rejected: "Tensor | int"
     backward: "Stats | None" = field(default=None)
     rows: int = 0
+    jacobians: int = 0
 
 
 class SolveError(RuntimeError):

@@ -139,6 +139,7 @@ def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
     )
     stats = problem.stats
     stats.evaluations, stats.rows = problem.field.evaluations, problem.field.rows
+    stats.jacobians = problem.field.jacobians
     stats.steps, stats.accepted, stats.rejected = steps, accepted, steps - accepted
     ys, times = outputs.ys, problem.times
     if batch and len(times) > 2:

@@ -90,6 +90,11 @@ class BacksolveAdjoint(Gradient):
         solver = problem.solver
         if self.method is not None:
             solver = METHODS[self.method] if isinstance(self.method, str) else self.method
+        if not solver.integrates:
+            raise ValueError(
+                f"BacksolveAdjoint cannot solve backwards by method {solver.name!r}; use DirectAdjoint() or "
+                "RecursiveCheckpointAdjoint(), or name another method: BacksolveAdjoint(method='tsit5')"
+            )
         controller = self.controller or problem.controller
         if self.rtol is not None or self.atol is not None:
             base = controller if isinstance(controller, PID) else PID()

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from isocline.compiled import Traced
 from isocline.layout import Field, Layout
+from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves
 
 Edge = tuple[Node, int]
@@ -68,7 +69,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     swaps = {id(x): _stand_in(x) for x in used if not x.is_leaf or x._backward_hooks}
     field.evaluations += probe.evaluations
     if swaps:
-        probe = Field(_Replacing(field.function, swaps), args, field.layout, field.per_lane)
+        probe = Field(_replace(field.function, swaps), args, field.layout, field.per_lane)
         if params is None:
             f0, _, edges = _evaluate(probe, t0, y0, ignore=())
             _refuse(edges)
@@ -150,6 +151,8 @@ def _refuse(edges: Sequence[Edge]) -> None:
 
 def _module_parameters(function: Callable[..., Any]) -> list[Tensor]:
     """Parameters of f's module, also those that this evaluation did not need."""
+    if isinstance(function, Split):
+        return [*_module_parameters(function.explicit), *_module_parameters(function.implicit)]
     module = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
     return [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
 
@@ -204,6 +207,13 @@ class _Swap(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = map_leaves(lambda x: self.stand_ins.get(id(x), x), (args, kwargs or {}))
         return func(*args, **kwargs)
+
+
+def _replace(function: Callable[..., Any], stand_ins: Mapping[int, Tensor]) -> Callable[..., Any]:
+    """Return the function with stand-ins for some tensors it closes over; one in two parts stays so."""
+    if isinstance(function, Split):
+        return Split(_Replacing(function.explicit, stand_ins), _Replacing(function.implicit, stand_ins))
+    return _Replacing(function, stand_ins)
 
 
 @dataclass(frozen=True)

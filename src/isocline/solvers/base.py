@@ -92,6 +92,11 @@ class Solver(ABC):
         return True
 
     @property
+    def integrates(self) -> bool:
+        """Whether ``weights`` over the stages integrate f along with a step: BacksolveAdjoint's way back needs it."""
+        return True
+
+    @property
     def late_stages(self) -> int:
         """Evaluations that only interpolation needs, made by ``complete`` for the steps that are interpolated."""
         return 0

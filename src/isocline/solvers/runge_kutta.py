@@ -85,29 +85,20 @@ class RungeKutta(Solver):
         last = tableau.stages - reuses
         for c, row in zip(tableau.c[1:last], tableau.sums[1:last], strict=True):
             # Never beyond the step's end, not by rounding either.
-            stages.append(f(t1 if c == 1.0 else t0 + c * h, _weighted(h, row, stages, y0)))
+            stages.append(f(t1 if c == 1.0 else t0 + c * h, weighted(h, row, stages, y0)))
         # Summed first, so that adding to y0 rounds once a step.
-        y1 = y0 + _weighted(h, tableau.sums[tableau.stages], stages)
+        y1 = y0 + weighted(h, tableau.sums[tableau.stages], stages)
         if reuses:
             stages.append(f(t1, y1))
-        error = None if tableau.error is None else _weighted(h, tableau.sums[-1], stages)
+        error = None if tableau.error is None else weighted(h, tableau.sums[-1], stages)
         return Attempt(y1, error, tuple(stages), (stages[-1],) if reuses else ())
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
-        h = step.t1 - step.t0
-        theta = (t - step.t0) / where(h == 0, 1.0, h)
-        dense = _matrix(self.tableau.dense, theta.dtype, theta.device)
-        weights = (column(h, theta) * (_powers(theta, len(dense)) @ dense)).to(step.y0.dtype)
-        if len(step.y0) == 1:
-            return torch.addmm(step.y0, weights, torch.cat(step.stages))
-        y = step.y0
-        for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
-            y = torch.addcmul(y, weight, k)
-        return y
+        return continuous(self.tableau.dense, step, t)
 
 
-def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
+def weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
     """Return ``h sum_i weight_i k_i``, and y0 if given."""
     if not terms:
         return torch.zeros_like(stages[0]) if y0 is None else y0
@@ -122,6 +113,20 @@ def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None
     for i, weight in rest:
         total = torch.add(total, stages[i], alpha=h * weight)
     return total
+
+
+def continuous(dense: tuple[tuple[float, ...], ...], step: Step, t: Tensor) -> Tensor:
+    """Return ``y0 + h sum_i b_i(theta) k_i`` at times t (M,) within a step; dense has the coefficients of each b_i."""
+    h = step.t1 - step.t0
+    theta = (t - step.t0) / where(h == 0, 1.0, h)
+    matrix = _matrix(dense, theta.dtype, theta.device)
+    weights = (column(h, theta) * (_powers(theta, len(matrix)) @ matrix)).to(step.y0.dtype)
+    if len(step.y0) == 1:
+        return torch.addmm(step.y0, weights, torch.cat(step.stages))
+    y = step.y0
+    for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
+        y = torch.addcmul(y, weight, k)
+    return y
 
 
 def _powers(theta: Tensor, count: int) -> Tensor:

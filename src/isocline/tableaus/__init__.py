@@ -5,6 +5,7 @@ embedded method and interpolant, so a mistyped digit cannot survive.
 """
 
 from isocline.tableaus.classic import BOSH3, DOPRI5, EULER, HEUN, MIDPOINT, RALSTON, RK4, RK4_38, TSIT5
+from isocline.tableaus.implicit import IMPLICIT, ImplicitTableau
 from isocline.tableaus.tableau import Sum, Tableau
 
 TABLEAUS: dict[str, Tableau] = {
@@ -12,4 +13,4 @@ TABLEAUS: dict[str, Tableau] = {
 }
 """All explicit tables by name."""
 
-__all__ = ["TABLEAUS", "Sum", "Tableau"]
+__all__ = ["IMPLICIT", "TABLEAUS", "ImplicitTableau", "Sum", "Tableau"]
