@@ -8,7 +8,7 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import ESDIRK, METHODS, Adams, AdamsFixed, RungeKutta, Solver
+from isocline.solvers import BDF, ESDIRK, METHODS, Adams, AdamsFixed, RungeKutta, Solver
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, Tableau
@@ -19,6 +19,7 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0"
 
 __all__ = [
+    "BDF",
     "ESDIRK",
     "METHODS",
     "PID",
