@@ -15,7 +15,13 @@ from scipy.integrate import solve_ivp
 from scipy.special import ellipj
 from torch import Tensor
 
+import isocline as iso
+from isocline.solvers import Splitting
+
 Field = Callable[[Tensor, Tensor], Tensor]
+
+ANY_STATE = [name for name, solver in iso.METHODS.items() if not isinstance(solver, Splitting)]
+"""Methods that solve for a state of any structure; the others want a pair (q, p), and have their own tests."""
 
 
 @dataclass(frozen=True)

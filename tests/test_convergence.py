@@ -1,13 +1,12 @@
 """The measured order of every method, forward and backward in time, at the steps and between them."""
 
-from math import log
-
 import pytest
 import torch
 from torch import Tensor
 
 import isocline as iso
 from isocline.tableaus import TABLEAUS
+from orders import slope
 from problems import HOPF, LOGISTIC, RELAXATION, Problem
 
 # Numbers of steps by order: fine enough to be asymptotic, coarse enough to stay above rounding errors.
@@ -15,14 +14,6 @@ STEPS = {1: (160, 240), 2: (64, 96, 144), 3: (64, 96, 144), 4: (64, 96, 144), 5:
 
 methods = pytest.mark.parametrize("method", TABLEAUS)
 problems = pytest.mark.parametrize("problem", [RELAXATION, LOGISTIC, HOPF], ids=str)
-
-
-def slope(errors: dict[int, float]) -> float:
-    """Least-squares order: minus the slope of log(error) over log(number of steps)."""
-    x = torch.tensor([log(n) for n in errors], dtype=torch.float64)
-    y = torch.tensor([log(e) for e in errors.values()], dtype=torch.float64)
-    x, y = x - x.mean(), y - y.mean()
-    return -float((x * y).sum() / (x * x).sum())
 
 
 def error(problem: Problem, method: str, n: int, ts: Tensor) -> float:

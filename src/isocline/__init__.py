@@ -8,10 +8,20 @@ from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import BDF, ESDIRK, METHODS, Adams, AdamsFixed, RungeKutta, Solver
+from isocline.solvers import (
+    BDF,
+    ESDIRK,
+    METHODS,
+    Adams,
+    AdamsFixed,
+    Reversible,
+    Rosenbrock,
+    RungeKutta,
+    Solver,
+)
 from isocline.split import Split
 from isocline.state import Status
-from isocline.tableaus import ImplicitTableau, Tableau
+from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
 
 try:
     __version__ = version("isocline")
@@ -35,6 +45,9 @@ __all__ = [
     "NeuralODE",
     "PerLane",
     "RecursiveCheckpointAdjoint",
+    "Reversible",
+    "Rosenbrock",
+    "RosenbrockTableau",
     "RungeKutta",
     "Solution",
     "SolveError",

@@ -29,7 +29,8 @@ class Dense(NamedTuple):
 
     def solve(self, r: Tensor) -> Tensor:
         """Substitute forwards and backwards."""
-        return torch.linalg.lu_solve(self.factors, self.pivots, r.unsqueeze(2)).squeeze(2)
+        x: Tensor = torch.linalg.lu_solve(self.factors, self.pivots, r.unsqueeze(2))
+        return x.squeeze(2)
 
 
 def dense(jacobian: Tensor, d: Number) -> Dense:
@@ -83,7 +84,8 @@ def gmres(product: Product, r: Tensor, tolerance: float, directions: int = DIREC
     # A lane that was done before the others has no more directions: empty columns.
     empty = torch.diag_embed((triangle.diagonal(dim1=1, dim2=2) == 0).to(r.dtype))
     weights = torch.linalg.solve_triangular(triangle + empty, (q[:, 0, :count] * size).unsqueeze(2), upper=True)
-    return (basis[:, :, :count] @ weights).squeeze(2)
+    x: Tensor = basis[:, :, :count] @ weights
+    return x.squeeze(2)
 
 
 def _orthogonal(basis: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
 """Newton iterations for the equations ``k = f(t, psi + d k)`` of implicit methods, in every lane by itself."""
 
-from collections.abc import Callable
+from math import sqrt
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from isocline.jacobian import linearize, rows
+from isocline.history import own_leaf
+from isocline.jacobian import UserJacobian, given, linearize, rows
 from isocline.linear_systems import MatrixFree, Product, System, dense
 from isocline.numbers import Number, both, clip, column, isfinite, negate, read, total, where
 from isocline.solvers.base import Accuracy, Carry, Field
@@ -14,7 +15,7 @@ from isocline.solvers.base import Accuracy, Carry, Field
 LARGEST_DENSE = 512
 """States of more numbers a lane are solved matrix-free, unless asked otherwise."""
 
-MOST = 8
+MOST = 10
 """Iterations after which an attempt has failed."""
 
 SLOW = 0.1
@@ -28,7 +29,7 @@ class Iteration(NamedTuple):
     """How a method iterates."""
 
     accuracy: Accuracy
-    jacobian: Callable[..., Tensor] | None = None
+    jacobian: UserJacobian | None = None
     """The user's df/dy as ``jacobian(t, y, *args)``; None differentiates f."""
     linear_solver: str = "auto"
     """"lu", "gmres", or "auto": by the size of the state."""
@@ -42,7 +43,8 @@ class Iteration(NamedTuple):
     def tolerance(self, dtype: torch.dtype) -> float:
         """Return how far to iterate, beside what the error control tolerates (Hairer & Wanner 1996, IV.8)."""
         rtol = float(self.accuracy.rtol) or 1e-4
-        return min(1.0, max(10 * torch.finfo(dtype).eps / rtol, min(0.03, rtol**0.5)))
+        finest = 10 * float(torch.finfo(dtype).eps) / rtol
+        return min(1.0, max(finest, 0.03 if rtol > 1e-6 else 30 * sqrt(rtol)))
 
     def begin(self, y0: Tensor) -> Carry:
         """Return the memory before the first step: no Jacobian yet, and no idea of the rate."""
@@ -107,21 +109,23 @@ class Newton:
         watching = torch.is_grad_enabled()
         with torch.no_grad():
             todo = negate(self.failed)
-            k, failed, graph = self._iterate(t, psi, guess, todo, watching)
+            found, failed, graph = self._iterate(t, psi, guess, todo, watching)
             again = both(failed, negate(self._new))
             if total(again):
                 self._renew(again)
                 other, still, more = self._iterate(t, psi, guess, again, watching)
-                k, failed, graph = where(again, other, k), where(again, still, failed), graph or more
+                found, failed, graph = where(again, other, found), where(again, still, failed), graph or more
             self.failed = self.failed | failed
-            k = where(self.failed, torch.zeros_like(k), k)
+            k: Tensor = where(self.failed, torch.zeros_like(found), found)
         inputs = (t, self.d, psi)
         if not watching or not (graph or any(isinstance(x, Tensor) and x.requires_grad for x in inputs)):
             return k
         z = psi + column(self.d, k) * k
-        z = z if z.requires_grad else z.requires_grad_()
+        z = z if z.requires_grad else own_leaf(z)
         value = self.f(t, z)
-        return _Implicit.apply(value, k, z, self._d, self._matrix_free) if value.requires_grad else k
+        if value.requires_grad:
+            k = _Implicit.apply(value, k, z, self._d, self._matrix_free)
+        return k
 
     def smooth(self, x: Tensor) -> Tensor:
         """Return ``(I - d J)^-1 x``: an error estimate without the stiff part that the method damps."""
@@ -136,8 +140,9 @@ class Newton:
         if self._matrix_free:
             self._system = MatrixFree(_products(self.f, self.t0, self.y0, self._d), INEXACT)
             return
-        given = self.how.jacobian
-        new = linearize(self.f, self.t0, self.y0).by_state if given is None else _given(self.f, given, self.t0, self.y0)
+        at = self.t0, self.y0
+        theirs = self.how.jacobian
+        new = linearize(self.f, *at).by_state if theirs is None else given(theirs, self.f, *at).detach()
         self._jacobian = where(lanes, new, self._jacobian)
         self._system = dense(self._jacobian, self._d)
 
@@ -221,7 +226,7 @@ def _products(f: Field, t: Number, y: Tensor, d: Number) -> Product:
         y = y.detach().requires_grad_()
         value = f(t, y)
         v = torch.zeros_like(value, requires_grad=True)
-        pulled = None
+        pulled: Tensor | None = None
         if value.requires_grad:
             (pulled,) = torch.autograd.grad(value, y, v, create_graph=True, allow_unused=True)
 
@@ -229,20 +234,7 @@ def _products(f: Field, t: Number, y: Tensor, d: Number) -> Product:
         if pulled is None:
             return u
         (pushed,) = torch.autograd.grad(pulled, v, u, retain_graph=True)
-        return u - column(d, u) * pushed
+        scaled: Tensor = column(d, u) * pushed
+        return u - scaled
 
     return product
-
-
-def _given(f: Any, jacobian: Callable[..., Any], t: Number, y: Tensor) -> Tensor:
-    """Return the user's Jacobian as (L, n, n)."""
-    found = f.apply(jacobian, t, y)
-    lanes, n = y.shape
-    expected = (*f.layout.shapes[0], n)
-    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-    if shape != expected:
-        raise ValueError(
-            f"jacobian(t, y, *args) must return df/dy of shape {expected}, that of y and one more dimension for the "
-            f"{n} numbers of y{' of a sample' if lanes > 1 else ''}; got {shape}"
-        )
-    return found.detach().reshape(lanes, n, n).to(y.dtype)

@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from isocline.compiled import Traced
+from isocline.history import Edge, is_own, walk
 from isocline.layout import Field, Layout
 from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves
-
-Edge = tuple[Node, int]
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Captured:
         if not self.complete:
             return
         expected = {id(tensor) for tensor in (*self.inner, *known)}
-        for leaf in _walk(outputs, since=0)[0]:
-            if id(leaf) not in expected:
+        for leaf in walk(outputs)[0]:
+            if id(leaf) not in expected and not is_own(leaf):
                 raise RuntimeError(
                     f"f used {describe(leaf)} that requires grad, but not in its first evaluation, so its gradient "
                     "would be lost; name all such tensors: solve(..., params=[...]), or use gradient=DirectAdjoint()"
@@ -100,30 +99,9 @@ def _evaluate(
         t, y = _stand_in(t0), _stand_in(y0)
         since = _sequence_number()
         dy = field(t, y)
-    found, edges = _walk([dy], since)
+    found, edges = walk([dy], since)
     own = {id(x) for x in (t, y, *ignore)}
     return dy.detach(), [x for x in found if id(x) not in own], edges
-
-
-def _walk(outputs: Iterable[Tensor], since: int) -> tuple[list[Tensor], list[Edge]]:
-    """Walk the graph behind the outputs, not beyond nodes older than ``since``: leaf tensors, edges to older nodes."""
-    found: list[Tensor] = []
-    older: list[Edge] = []
-    stack: list[Edge] = [get_gradient_edge(x)[:2] for x in outputs if x.requires_grad]
-    seen: set[Edge] = set()
-    while stack:
-        edge = stack.pop()
-        if edge in seen:
-            continue
-        seen.add(edge)
-        node = edge[0]
-        if hasattr(node, "variable"):  # an accumulator: the end of the graph at a leaf
-            found.append(node.variable)
-        elif since and node._sequence_nr() < since:  # type: ignore[attr-defined]
-            older.append(edge)
-        else:
-            stack.extend(child for child in node.next_functions if child[0] is not None)  # type: ignore[misc]
-    return found, older
 
 
 def _find_tensors(field: Field, t0: Tensor, y0: Tensor, edges: Sequence[Edge]) -> list[Tensor]:

@@ -189,20 +189,31 @@ class Sweep:
             self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
             new = self._arrive(new, step.t0, place, inside, n_inside)
-        before, self.place = self.place, place
-        if n_running and self.solver.weights is None:
-            new = self._begin_again(new, place > before) if n_arrived else new
-        elif n_running and (n_arrived or (n_moved and n_rested)):
-            # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
-            new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
-            self.first = self._evaluation(new.carry)
+        # Methods with a past have none of a single attempt: it is lost only where the state jumps.
+        elsewhere = n_moved and n_rested and self.solver.weights is not None
+        if n_running and (n_arrived or elsewhere):
+            new = self._begin_again(new, place > self.place)
+        self.place = place
         return new, n_running, 1
 
-    def _begin_again(self, new: State, arrived: Tensor) -> State:
-        """Forget the past, and the step size that went with it, in lanes whose state jumped."""
-        fresh = start(self.f, self.solver, self.controller, new.t, new.y, self.stops[-1])
-        carry = tuple(where(arrived, ours, past) for ours, past in zip(fresh.carry, new.carry, strict=True))
-        return new._replace(carry=carry, dt=torch.where(arrived, fresh.dt, new.dt))
+    def _begin_again(self, state: State, jumped: Tensor) -> State:
+        """Carry nothing over in lanes whose state jumped; lanes now stand at stages of different attempts.
+
+        So the first stage of the next step is evaluated once for all lanes, where each has it.
+        """
+        t, y, f = state.t, state.y, self.f
+        first = self.solver.start_of(y, state.carry)
+        at = y if first is None else where(jumped, y, first)
+        fresh = self.solver.init(f, t, y, lambda: f(t, at))
+        self.first = self._evaluation(fresh)
+        carry = tuple(where(jumped, new, old) for new, old in zip(fresh, state.carry, strict=True))
+        dt = state.dt
+        if self.solver.weights is None:
+            # Without a past the order is low, and the step size that went with another is too large.
+            slope = self.solver.slope(fresh)
+            again, _ = self.controller.init(f, self.solver, t, self.stops[-1], y, lambda: f(t, y) if slope is None else slope)
+            dt = torch.where(jumped, again, dt)
+        return state._replace(carry=carry, dt=dt)
 
     def _evaluation(self, ks: Carry) -> Evaluation | None:
         return self.f.evaluations.get(id(ks[0])) if ks else None
@@ -215,7 +226,8 @@ class Sweep:
         if self.solver.weights is None:
             self._integrate_inside(step, h)
             return
-        for weight, k in zip(self.solver.weights, step.stages, strict=True):
+        # Stages beyond those with weights serve interpolation only.
+        for weight, k in zip(self.solver.weights, step.stages, strict=False):
             evaluation = self.f.evaluations.get(id(k), self.first)
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))

@@ -87,6 +87,21 @@ class Solver(ABC):
         """Evaluations of f that a step costs."""
 
     @property
+    def kind(self) -> str:
+        """The family of methods it belongs to, in a few words."""
+        return ""
+
+    @property
+    def dense_order(self) -> int:
+        """Order of the interpolant, whose own error is O(h^(dense_order+1))."""
+        return self.order
+
+    @property
+    def citation(self) -> str:
+        """Where the method comes from: author, year, where."""
+        return ""
+
+    @property
     def compilable(self) -> bool:
         """Whether a step is free of branches on values, so that a loop of them can be compiled."""
         return True
@@ -134,6 +149,10 @@ class Solver(ABC):
         """Return f at the point reached (L, n) if the carry holds it, else None."""
         return None
 
+    def start_of(self, y: Tensor, carry: Carry) -> Tensor | None:
+        """Return the state at which the first stage was evaluated, (L, n), if the carry holds that stage, else None."""
+        return None if self.slope(carry) is None else y
+
     @abstractmethod
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Try the step from t0 to t1 (equal in lanes that rest, which must then give y1 = y0 finitely)."""
@@ -141,3 +160,11 @@ class Solver(ABC):
     @abstractmethod
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Return the state within a completed step at t (M,), (M, n); the step has M rows, or one for all."""
+
+
+class Invertible(Solver):
+    """A method whose steps can be undone to rounding errors, whatever their size."""
+
+    @abstractmethod
+    def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """Return y0 and carry before the step from t0 to t1 that ended at y1 with this carry."""

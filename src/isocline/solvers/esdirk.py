@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from isocline.jacobian import UserJacobian
 from isocline.layout import Layout
 from isocline.newton import Iteration, Newton, check_iteration
 from isocline.numbers import Number, column, where
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Solver
-from isocline.solvers.runge_kutta import continuous, weighted
+from isocline.solvers.polynomial import polynomials
+from isocline.solvers.runge_kutta import _weighted as weighted
 from isocline.state import Step
 from isocline.tableaus.implicit import ImplicitTableau
 
@@ -29,9 +31,9 @@ class ESDIRK(Solver):
 
     Args:
         tableau: the coefficients.
-        jacobian: df/dy as a function ``jacobian(t, y, *args)`` (of the implicit part, if f is a ``Split``), for a state
-            that is one tensor: it returns the shape of y and one more dimension for the n numbers of y (of a sample
-            with ``batch_dims``). None differentiates f, by n products, batched.
+        jacobian: df/dy (of the implicit part, if f is a ``Split``), called as f is: ``jacobian(t, y, *args)`` with the
+            result (n, n), or (*batch, n, n) with ``batch_dims``. None differentiates f. It only guides the iterations:
+            an approximation will do, if they converge.
         linear_solver: "lu" factors dense matrices, one a lane; "gmres" needs only products with df/dy;
             "auto" takes GMRES for more than 512 numbers a lane, if no ``jacobian`` is given.
 
@@ -51,7 +53,7 @@ class ESDIRK(Solver):
     """
 
     tableau: ImplicitTableau
-    jacobian: Callable[..., Tensor] | None = None
+    jacobian: UserJacobian | None = None
     linear_solver: str = "auto"
     accuracy: Accuracy | None = field(default=None, repr=False)
     """Set by ``tuned``."""
@@ -86,6 +88,21 @@ class ESDIRK(Solver):
     def evaluations(self) -> int:
         """At least one a stage; how many depends on the iterations."""
         return self.tableau.stages - 1
+
+    @property
+    def kind(self) -> str:
+        """With the explicit companion, if there is one."""
+        return "diagonally implicit Runge-Kutta" + (", IMEX" if self.tableau.explicit else "")
+
+    @property
+    def dense_order(self) -> int:
+        """The table's."""
+        return self.tableau.dense_order
+
+    @property
+    def citation(self) -> str:
+        """The table's."""
+        return self.tableau.citation
 
     @property
     def compilable(self) -> bool:
@@ -153,7 +170,11 @@ class ESDIRK(Solver):
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
-        return continuous(self.tableau.dense, step, t)
+        weights = column(step.t1 - step.t0, step.y0) * polynomials(self.tableau.dense, step, t)
+        y = step.y0
+        for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
+            y = torch.addcmul(y, weight, k)
+        return y
 
     def _parts(self, f: Field) -> tuple[Field, Field] | None:
         """Return the two parts of f if they are to be treated differently."""

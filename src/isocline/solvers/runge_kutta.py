@@ -68,6 +68,21 @@ class RungeKutta(Solver):
         """The stages, without one that is carried over."""
         return self.tableau.stages - self.tableau.first_same_as_last
 
+    @property
+    def kind(self) -> str:
+        """One kind for all tables."""
+        return "explicit Runge-Kutta"
+
+    @property
+    def dense_order(self) -> int:
+        """The table's."""
+        return self.tableau.dense_order
+
+    @property
+    def citation(self) -> str:
+        """The table's."""
+        return self.tableau.citation
+
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.first_same_as_last else ()
@@ -78,27 +93,48 @@ class RungeKutta(Solver):
 
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
-        tableau = self.tableau
-        h = t1 - t0
-        stages = [*carry] or [f(t0, y0)]
-        reuses = tableau.first_same_as_last
-        last = tableau.stages - reuses
-        for c, row in zip(tableau.c[1:last], tableau.sums[1:last], strict=True):
-            # Never beyond the step's end, not by rounding either.
-            stages.append(f(t1 if c == 1.0 else t0 + c * h, weighted(h, row, stages, y0)))
-        # Summed first, so that adding to y0 rounds once a step.
-        y1 = y0 + weighted(h, tableau.sums[tableau.stages], stages)
+        stages, way = self.increment(f, t0, t1, y0, *carry)
+        y1 = y0 + way
+        reuses = self.tableau.first_same_as_last
         if reuses:
             stages.append(f(t1, y1))
-        error = None if tableau.error is None else weighted(h, tableau.sums[-1], stages)
-        return Attempt(y1, error, tuple(stages), (stages[-1],) if reuses else ())
+        return Attempt(y1, self.error(t1 - t0, stages), tuple(stages), (stages[-1],) if reuses else ())
+
+    def increment(
+        self, f: Field, t0: Number, t1: Number, y0: Tensor, first: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the stages, without one that the next step takes over, and y1 - y0; ``first`` is f(t0, y0) if known.
+
+        Summed on its own, so that adding it to y0 rounds once a step.
+        """
+        tableau = self.tableau
+        h = t1 - t0
+        stages = [f(t0, y0) if first is None else first]
+        last = tableau.stages - tableau.first_same_as_last
+        for c, row in zip(tableau.c[1:last], tableau.sums[1:last], strict=True):
+            # Never beyond the step's end, not by rounding either.
+            stages.append(f(t1 if c == 1.0 else t0 + c * h, _weighted(h, row, stages, y0)))
+        return stages, _weighted(h, tableau.sums[tableau.stages], stages)
+
+    def error(self, h: Number, stages: Sequence[Tensor]) -> Tensor | None:
+        """Return the difference to the embedded method, if there is one, from all stages."""
+        return None if self.tableau.error is None else _weighted(h, self.tableau.sums[-1], stages)
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
-        return continuous(self.tableau.dense, step, t)
+        h = step.t1 - step.t0
+        theta = (t - step.t0) / where(h == 0, 1.0, h)
+        dense = _matrix(self.tableau.dense, theta.dtype, theta.device)
+        weights = (column(h, theta) * (_powers(theta, len(dense)) @ dense)).to(step.y0.dtype)
+        if len(step.y0) == 1:
+            return torch.addmm(step.y0, weights, torch.cat(step.stages))
+        y = step.y0
+        for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
+            y = torch.addcmul(y, weight, k)
+        return y
 
 
-def weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
+def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
     """Return ``h sum_i weight_i k_i``, and y0 if given."""
     if not terms:
         return torch.zeros_like(stages[0]) if y0 is None else y0
@@ -113,20 +149,6 @@ def weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None 
     for i, weight in rest:
         total = torch.add(total, stages[i], alpha=h * weight)
     return total
-
-
-def continuous(dense: tuple[tuple[float, ...], ...], step: Step, t: Tensor) -> Tensor:
-    """Return ``y0 + h sum_i b_i(theta) k_i`` at times t (M,) within a step; dense has the coefficients of each b_i."""
-    h = step.t1 - step.t0
-    theta = (t - step.t0) / where(h == 0, 1.0, h)
-    matrix = _matrix(dense, theta.dtype, theta.device)
-    weights = (column(h, theta) * (_powers(theta, len(matrix)) @ matrix)).to(step.y0.dtype)
-    if len(step.y0) == 1:
-        return torch.addmm(step.y0, weights, torch.cat(step.stages))
-    y = step.y0
-    for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
-        y = torch.addcmul(y, weight, k)
-    return y
 
 
 def _powers(theta: Tensor, count: int) -> Tensor:

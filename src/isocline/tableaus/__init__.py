@@ -5,7 +5,9 @@ embedded method and interpolant, so a mistyped digit cannot survive.
 """
 
 from isocline.tableaus.classic import BOSH3, DOPRI5, EULER, HEUN, MIDPOINT, RALSTON, RK4, RK4_38, TSIT5
+from isocline.tableaus.composition import COMPOSITIONS, Composition
 from isocline.tableaus.implicit import IMPLICIT, ImplicitTableau
+from isocline.tableaus.rosenbrock import ROSENBROCK, RosenbrockTableau
 from isocline.tableaus.tableau import Sum, Tableau
 
 TABLEAUS: dict[str, Tableau] = {
@@ -13,4 +15,14 @@ TABLEAUS: dict[str, Tableau] = {
 }
 """All explicit tables by name."""
 
-__all__ = ["IMPLICIT", "TABLEAUS", "ImplicitTableau", "Sum", "Tableau"]
+__all__ = [
+    "COMPOSITIONS",
+    "IMPLICIT",
+    "ROSENBROCK",
+    "TABLEAUS",
+    "Composition",
+    "ImplicitTableau",
+    "RosenbrockTableau",
+    "Sum",
+    "Tableau",
+]
