@@ -394,8 +394,15 @@ STAGES = {
     "rosenbrock23": 3,
     "rodas4": 6,
     "rodas5p": 8,
+    "ssprk33": 3,
+    "vern7": 10,
+    "vern8": 13,
+    "vern9": 16,
+    "dop853": 12,
 }
 """Evaluations a step."""
+LATE_STAGES = {"vern7": 3, "vern8": 8, "vern9": 5, "dop853": 4}
+"""Evaluations more for a step that is interpolated."""
 FIRST_SAME_AS_LAST = {"bosh3", "dopri5", "tsit5", "reversible_heun"}
 
 

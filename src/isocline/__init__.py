@@ -3,9 +3,11 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
+from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
+from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
 from isocline.solvers import (
@@ -17,6 +19,7 @@ from isocline.solvers import (
     Reversible,
     Rosenbrock,
     RungeKutta,
+    SciPy,
     Solver,
 )
 from isocline.split import Split
@@ -39,6 +42,7 @@ __all__ = [
     "BacksolveAdjoint",
     "Controller",
     "DirectAdjoint",
+    "Event",
     "FixedStep",
     "Gradient",
     "ImplicitTableau",
@@ -49,12 +53,15 @@ __all__ = [
     "Rosenbrock",
     "RosenbrockTableau",
     "RungeKutta",
+    "SciPy",
     "Solution",
     "SolveError",
     "Solver",
+    "SolverState",
     "Split",
     "Stats",
     "Status",
+    "SteadyState",
     "Tableau",
     "solve",
 ]

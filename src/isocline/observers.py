@@ -27,8 +27,11 @@ class Observer(ABC):
         """Return the number this observer wants on the host, as a 0-d int64 tensor if it is not there yet."""
 
     @abstractmethod
-    def see(self, step: Step, count: int) -> None:
-        """Take note of the step; ``count`` is what ``ask`` returned for it."""
+    def see(self, step: Step, count: int) -> "Number | None":
+        """Take note of the step; ``count`` is what ``ask`` returned for it.
+
+        Returns the rows in which the solve is to end with status EVENT, one flag each, or None for nowhere.
+        """
 
     def narrow(self, rows: Tensor) -> None:  # noqa: B027
         """Expect steps that have only these of the rows they had until now: the other lanes have ended."""

@@ -84,11 +84,6 @@ class AdjointField:
         bar = weight.to(evaluation.a.dtype).unsqueeze(1) * evaluation.a
         return torch.autograd.grad(evaluation.dy, self.captured.inner, bar, allow_unused=True, retain_graph=True)
 
-    def dy(self, t: Tensor, y: Tensor) -> Tensor:
-        """Return f alone."""
-        with torch.no_grad():
-            return self.captured.field(t, y)
-
 
 class Sweep:
     """One continuous solve backwards through the stops.
@@ -210,8 +205,7 @@ class Sweep:
         dt = state.dt
         if self.solver.weights is None:
             # Without a past the order is low, and the step size that went with another is too large.
-            slope = self.solver.slope(fresh)
-            again, _ = self.controller.init(f, self.solver, t, self.stops[-1], y, lambda: f(t, y) if slope is None else slope)
+            again, _ = self.controller.init(f, self.solver, t, self.stops[-1], y, lambda: f(t, y))
             dt = torch.where(jumped, again, dt)
         return state._replace(carry=carry, dt=dt)
 

@@ -8,6 +8,7 @@ from isocline.solvers.esdirk import ESDIRK
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
+from isocline.solvers.scipy_ import SciPy
 from isocline.solvers.splitting import Splitting
 from isocline.tableaus import COMPOSITIONS, IMPLICIT, ROSENBROCK, TABLEAUS
 
@@ -23,4 +24,17 @@ METHODS: dict[str, Solver] = {
 }
 """Every method that ``solve(method=...)`` knows by name."""
 
-__all__ = ["BDF", "ESDIRK", "METHODS", "Adams", "AdamsFixed", "Reversible", "ReversibleHeun", "Rosenbrock", "RungeKutta", "Solver", "Splitting"]
+__all__ = [
+    "BDF",
+    "ESDIRK",
+    "METHODS",
+    "Adams",
+    "AdamsFixed",
+    "Reversible",
+    "ReversibleHeun",
+    "Rosenbrock",
+    "RungeKutta",
+    "SciPy",
+    "Solver",
+    "Splitting",
+]

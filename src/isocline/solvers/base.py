@@ -1,14 +1,14 @@
 """What a method must provide to be a solver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from isocline.layout import Layout
 from isocline.numbers import Number
-from isocline.state import Step
+from isocline.state import Status, Step
 
 Field = Callable[[Number, Tensor], Tensor]
 """A vector field over lanes: ``f(t, y (L, n)) -> dy (L, n)``."""
@@ -168,3 +168,84 @@ class Invertible(Solver):
     @abstractmethod
     def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """Return y0 and carry before the step from t0 to t1 that ended at y1 with this carry."""
+
+
+class Limits(NamedTuple):
+    """What a black box is told of accuracy and effort."""
+
+    rtol: float
+    atol: float
+    dt0: float | None
+    """Size of the first step; None chooses it."""
+    dt_max: float
+    max_steps: int
+
+
+class Trace(NamedTuple):
+    """What a black box made of one lane of n numbers; float64 on the CPU."""
+
+    ys: Tensor
+    """States at the save times, (T, n); nan where it did not get."""
+    t: float
+    """How far it came."""
+    status: Status
+    steps: int
+    pieces: "Sequence[Piece]"
+    """All steps, if asked for."""
+
+
+class Piece(NamedTuple):
+    """One step of a black box."""
+
+    t0: float
+    t1: float
+    samples: Tensor
+    """What ``interpolate`` gets as stages, (s, n); the first is the state at t0, the last that at t1."""
+
+
+class BlackBox(Solver):
+    """A method that runs a whole solve by itself, one lane at a time: it has no steps for the loop or for autograd."""
+
+    @abstractmethod
+    def trace(
+        self,
+        f: Callable[[float, Tensor], Tensor],
+        y0: Tensor,
+        f0: Tensor,
+        ts: Sequence[float],
+        limits: Limits,
+        dense: bool,
+    ) -> Trace:
+        """Solve one lane.
+
+        Args:
+            f: the field of the lane: ``f(t, y (n,)) -> (n,)`` in the user's dtype and on the user's device.
+            y0: state at ts[0], float64 on the CPU.
+            f0: f there.
+            ts: save times, the last differs from the first.
+            limits: tolerances and limits.
+            dense: whether all steps are wanted.
+        """
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """None are known."""
+        return ()
+
+    @property
+    def evaluations(self) -> int:
+        """Not known beforehand."""
+        return 0
+
+    @property
+    def compilable(self) -> bool:
+        """No: it runs outside of torch."""
+        return False
+
+    def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
+        """There are no steps to be taken one by one."""
+        raise TypeError(f"{self.name} solves as a whole: its steps cannot be taken one by one")
+
+    def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
+        """There are no steps to be taken one by one."""
+        raise TypeError(f"{self.name} solves as a whole: its steps cannot be taken one by one")

@@ -26,10 +26,6 @@ def hermite(step: Step, t: Tensor, moved: Tensor, f0: Tensor, f1: Tensor) -> Ten
     theta = fraction(step, t)
     h: Number = step.t1 - step.t0
     first, last = theta * (1 - theta) ** 2, -(theta**2) * (1 - theta)
-    y: Tensor = (
-        step.y0
-        + column(theta**2 * (3 - 2 * theta), moved) * moved
-        + column(h * first, f0) * f0
-        + column(h * last, f1) * f1
-    )
-    return y
+    straight: Tensor = column(theta**2 * (3 - 2 * theta), moved) * moved
+    bent: Tensor = column(h * first, f0) * f0 + column(h * last, f1) * f1
+    return step.y0 + straight + bent

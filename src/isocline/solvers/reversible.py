@@ -1,7 +1,7 @@
 """Methods whose steps can be undone algebraically: the start of a step from its end, without solving anything."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -131,6 +131,8 @@ class Reversible(Invertible):
 
     base: RungeKutta
     coupling: float = 0.999
+    completed: bool = field(default=False, init=False)
+    """Whether every step makes what interpolation needs."""
 
     def __init__(self, base: str | Solver, coupling: float = 0.999) -> None:
         """Look the base up by its name, and check both."""
@@ -185,12 +187,23 @@ class Reversible(Invertible):
     @property
     def evaluations(self) -> int:
         """The base's stages, there and back."""
-        return 2 * self.base.evaluations
+        return 2 * self.base.evaluations + self.completed * self.base.late_stages
+
+    @property
+    def late_stages(self) -> int:
+        """The base's."""
+        return 0 if self.completed else self.base.late_stages
 
     @property
     def dense_stages(self) -> int:
         """The base's stages, and how far y is moved towards z."""
-        return len(self.weights) + 1
+        return self.base.dense_stages + 1
+
+    def completing(self) -> "Reversible":
+        """Return the method with the base's late stages in each step."""
+        whole = Reversible(self.base, self.coupling)
+        object.__setattr__(whole, "completed", bool(self.base.late_stages))
+        return whole
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry z, which begins at y0."""
@@ -207,10 +220,18 @@ class Reversible(Invertible):
         moved = (1 - self.coupling) * (z0 - y0)
         y1 = y0 + (moved + way)
         back, way_back = self.base.increment(f, t1, t0, y1)
-        if self.base.tableau.first_same_as_last:
+        if self.base.tableau.end_stage is not None:
             stages.append(back[0])
-        error = self.base.error(t1 - t0, stages)
-        return Attempt(y1, error, (*stages, moved), (z0 - way_back,))
+        step = Step(t0, t1, y0, y1, (*stages, moved), carry)
+        if self.completed:
+            step = self.complete(f, step)
+        return Attempt(y1, self.base.error(t1 - t0, stages), step.stages, (z0 - way_back,))
+
+    def complete(self, f: Field, step: Step) -> Step:
+        """Evaluate the base's late stages, on its way from z0."""
+        *stages, moved = step.stages
+        done = self.base.complete(f, step._replace(y0=step.carry[0], stages=tuple(stages)))
+        return step._replace(stages=(*done.stages, moved))
 
     def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """Solve both equations for their start."""
