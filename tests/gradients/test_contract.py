@@ -39,6 +39,7 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "kvaerno3": (iso.PID(rtol=1e-7, atol=1e-7), 1e-5),
     "kencarp4": (iso.PID(rtol=1e-8, atol=1e-8), 1e-5),
     "kvaerno5": (iso.PID(rtol=1e-9, atol=1e-9), 5e-6),
+    "auto": (iso.PID(rtol=1e-10, atol=1e-10), 1e-6),
     "adams": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
     "adams_fixed": (iso.FixedStep(1 / 60), 5e-6),
     "bdf": (iso.PID(rtol=1e-8, atol=1e-8), 1e-4),

@@ -2,6 +2,7 @@
 
 from isocline.solvers.adams import Adams
 from isocline.solvers.adams_fixed import AdamsFixed
+from isocline.solvers.auto import Auto
 from isocline.solvers.base import Solver
 from isocline.solvers.bdf import BDF
 from isocline.solvers.esdirk import ESDIRK
@@ -17,6 +18,7 @@ METHODS: dict[str, Solver] = {
     **{name: ESDIRK(tableau) for name, tableau in IMPLICIT.items()},
     **{name: Rosenbrock(tableau) for name, tableau in ROSENBROCK.items()},
     **{name: Splitting(composition) for name, composition in COMPOSITIONS.items()},
+    "auto": Auto(),
     "adams": Adams(),
     "adams_fixed": AdamsFixed(),
     "bdf": BDF(),
@@ -30,6 +32,7 @@ __all__ = [
     "METHODS",
     "Adams",
     "AdamsFixed",
+    "Auto",
     "Reversible",
     "ReversibleHeun",
     "Rosenbrock",
