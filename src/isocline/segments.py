@@ -124,6 +124,7 @@ class Segments:
         if field is not self.problem.field:
             self.problem.field.evaluations += field.evaluations
             self.problem.field.spared += field.spared
+            self.problem.field.jacobians += field.jacobians
         self._save(leg, rows, running)
         if leg.dense is not None:
             self.dense.append(Piece(leg.dense, self.t.detach(), leg.t.detach()))

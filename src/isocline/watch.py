@@ -92,7 +92,7 @@ class Watch(Observer):
         self.sign = torch.where(fresh, self.value.sign(), sign)
         self.counts, self.start_noise, self.noise = counts.clone(), noise, torch.zeros_like(noise)
         self.step: Step | None = None
-        self.points = FIRST_POINTS
+        self.points: tuple[float, ...] = FIRST_POINTS
         self.happened: list[Happening] = []
         self.stop_t, self.stop_y = torch.full_like(t0, float("nan")), y0.clone()
         self.stop_event = torch.full_like(t0, -1, dtype=torch.int64)
