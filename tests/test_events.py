@@ -356,3 +356,34 @@ def test_a_steady_state_and_its_gradient(batch: bool) -> None:
     (found,) = torch.autograd.grad(sol.event_y.square().sum(), a, retain_graph=True)
     torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), a)[0], rtol=1e-7, atol=0)
     assert torch.autograd.grad(sol.event_y.sum(), y0, materialize_grads=True)[0].eq(0).all()
+
+
+def test_a_large_steady_state_without_matrices() -> None:
+    """Diffusion with sources: the gradient solves a tridiagonal system of 600 equations."""
+    n = 600
+    source = torch.linspace(0.5, 1.5, n, dtype=torch.float64).requires_grad_()
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        return source - 3 * y + torch.roll(y, 1, 0) + 0.5 * torch.roll(y, -1, 0)
+
+    steady = iso.SteadyState(rtol=0.0, atol=1e-9)
+    sol = iso.solve(f, torch.zeros(n).double(), (0.0, 100.0), event=steady, **TIGHT)
+    matrix = torch.func.jacrev(lambda y: f(sol.ts[0], y))(torch.zeros(n).double()).detach()
+    weights = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (found,) = torch.autograd.grad(sol.event_y @ weights, source)
+    torch.testing.assert_close(found, -torch.linalg.solve(matrix.mT, weights), rtol=1e-8, atol=1e-10)
+
+
+def test_backward_counts_all_segments() -> None:
+    p = ball()
+    sol = bounces(*p, terminal=4, gradient=iso.RecursiveCheckpointAdjoint())
+    sol.event_t.backward()
+    assert sol.stats.backward is not None
+    assert sol.stats.backward.accepted == sol.stats.accepted
+
+
+@pytest.mark.parametrize("option", [{"event": lambda t, y: y[0]}, {"step_ts": [0.5]}])
+def test_black_boxes_know_no_events(option: dict[str, Any]) -> None:
+    pytest.importorskip("scipy")
+    with pytest.raises(ValueError, match="does not show its steps"):
+        iso.solve(circle, tensor(1.0, 0.0), (0.0, 1.0), method=iso.SciPy("RK45"), **option)
