@@ -139,7 +139,7 @@ def test_step_ts_with_gradients(gradient: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [False, True])
-@pytest.mark.parametrize("method", ["tsit5", "bosh3", "rk4"])
+@pytest.mark.parametrize("method", ["tsit5", "bosh3", "rk4", "adams", "bdf", "kvaerno3"])
 def test_two_halves_are_one_solve(method: str, batch: bool) -> None:
     y0 = tensor(1.0, 0.0, 0.5, 2.0).reshape(2, 2) if batch else tensor(1.0, 0.0)
     controller = iso.FixedStep(0.03) if method == "rk4" else iso.PID(1e-6, 1e-6, dcoeff=0.1)
