@@ -50,6 +50,7 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "vern7": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
     "vern8": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
     "vern9": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
+    "dopri8": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
     "dop853": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
 }
 
