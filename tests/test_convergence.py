@@ -5,14 +5,17 @@ import torch
 from torch import Tensor
 
 import isocline as iso
-from isocline.tableaus import TABLEAUS
+from isocline.tableaus import IMPLICIT, TABLEAUS, ImplicitTableau, Tableau
 from orders import slope
 from problems import HOPF, LOGISTIC, RELAXATION, Problem
 
 # Numbers of steps by order: fine enough to be asymptotic, coarse enough to stay above rounding errors.
 STEPS = {1: (160, 240), 2: (64, 96, 144), 3: (64, 96, 144), 4: (64, 96, 144), 5: (144, 192, 256)}
+FEWER = {1: (80, 120), 2: (32, 48, 64), 3: (32, 48, 64), 4: (32, 48, 64), 5: (32, 48, 64)}
+"""The same for methods that iterate, whose steps cost more; their errors are larger, too."""
 
-methods = pytest.mark.parametrize("method", TABLEAUS)
+TABLES: dict[str, Tableau | ImplicitTableau] = {**TABLEAUS, **IMPLICIT}
+methods = pytest.mark.parametrize("method", TABLES)
 problems = pytest.mark.parametrize("problem", [RELAXATION, LOGISTIC, HOPF], ids=str)
 
 
@@ -31,10 +34,10 @@ def error(problem: Problem, method: str, n: int, ts: Tensor) -> float:
 @problems
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_order(problem: Problem, method: str, backward: bool) -> None:
-    order = TABLEAUS[method].order
+    order = TABLES[method].order
     # Quarters of the interval are ends of steps.
     ts = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
-    errors = {n: error(problem, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}
+    errors = {n: error(problem, method, n, ts.flip(0) if backward else ts) for n in steps(method, order)}
     assert slope(errors) == pytest.approx(order, abs=0.1)
 
 
@@ -49,9 +52,9 @@ def within_steps(problem: Problem, n: int) -> Tensor:
 @methods
 @problems
 def test_order_between_the_steps(problem: Problem, method: str) -> None:
-    table = TABLEAUS[method]
+    table = TABLES[method]
     order = min(table.order, table.dense_order + 1)
-    errors = {n: error(problem, method, n, within_steps(problem, n)) for n in STEPS[order]}
+    errors = {n: error(problem, method, n, within_steps(problem, n)) for n in steps(method, order)}
     assert slope(errors) == pytest.approx(order, abs=0.15)
 
 
@@ -63,4 +66,5 @@ def test_lanes_take_the_same_fixed_steps_as_a_joint_solve(method: str) -> None:
         iso.solve(HOPF.f, y0, ts, method=method, controller=iso.FixedStep(0.1), batch_dims=batch_dims).ys
         for batch_dims in (0, 1)
     )
-    torch.testing.assert_close(lanes, joint, rtol=1e-14, atol=1e-14)
+    tolerance = 1e-11 if method in IMPLICIT else 1e-14  # each lane iterates as far as it must
+    torch.testing.assert_close(lanes, joint, rtol=10 * tolerance, atol=tolerance)
