@@ -11,12 +11,16 @@ from problems import HOPF, LOGISTIC, RELAXATION, Problem
 
 # Numbers of steps by order: fine enough to be asymptotic, coarse enough to stay above rounding errors.
 STEPS = {1: (160, 240), 2: (64, 96, 144), 3: (64, 96, 144), 4: (64, 96, 144), 5: (144, 192, 256)}
-FEWER = {1: (80, 120), 2: (32, 48, 64), 3: (32, 48, 64), 4: (32, 48, 64), 5: (32, 48, 64)}
+FEWER = {1: (160, 240), 2: (32, 48, 64), 3: (32, 48, 64), 4: (32, 48, 64), 5: (32, 48, 64)}
 """The same for methods that iterate, whose steps cost more; their errors are larger, too."""
 
 TABLES: dict[str, Tableau | ImplicitTableau] = {**TABLEAUS, **IMPLICIT}
 methods = pytest.mark.parametrize("method", TABLES)
 problems = pytest.mark.parametrize("problem", [RELAXATION, LOGISTIC, HOPF], ids=str)
+
+
+def steps(method: str, order: int) -> tuple[int, ...]:
+    return (FEWER if method in IMPLICIT else STEPS)[order]
 
 
 def error(problem: Problem, method: str, n: int, ts: Tensor) -> float:
