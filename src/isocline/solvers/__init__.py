@@ -5,6 +5,7 @@ from isocline.solvers.adams_fixed import AdamsFixed
 from isocline.solvers.base import Solver
 from isocline.solvers.bdf import BDF
 from isocline.solvers.esdirk import ESDIRK
+from isocline.solvers.radau import Radau
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
@@ -20,6 +21,7 @@ METHODS: dict[str, Solver] = {
     "adams": Adams(),
     "adams_fixed": AdamsFixed(),
     "bdf": BDF(),
+    "radau": Radau(),
     "reversible_heun": ReversibleHeun(),
 }
 """Every method that ``solve(method=...)`` knows by name."""
@@ -30,6 +32,7 @@ __all__ = [
     "METHODS",
     "Adams",
     "AdamsFixed",
+    "Radau",
     "Reversible",
     "ReversibleHeun",
     "Rosenbrock",

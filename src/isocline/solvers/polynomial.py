@@ -1,4 +1,4 @@
-"""Polynomials in the position within a step, of which interpolants are made."""
+"""Polynomials in the position within a step, of which interpolants are made; and other constants."""
 
 from functools import lru_cache
 
@@ -24,7 +24,7 @@ def polynomials(rows: Rows, step: Step, t: Tensor) -> Tensor:
     """
     h = step.t1 - step.t0
     theta = (t - step.t0) / where(h == 0, 1.0, h)
-    matrix = _matrix(rows, theta.dtype, theta.device)
+    matrix = _columns(rows, theta.dtype, theta.device)
     powers = [theta]
     while len(powers) < len(matrix):
         powers.append(powers[-1] * theta)
@@ -32,8 +32,14 @@ def polynomials(rows: Rows, step: Step, t: Tensor) -> Tensor:
 
 
 @lru_cache
-def _matrix(rows: Rows, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the coefficients as (degree, s), made once for each dtype and device."""
+def constant(rows: Rows, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return numbers as a tensor, made once for each dtype and device."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(rows, dtype=dtype, device=device)
+
+
+@lru_cache
+def _columns(rows: Rows, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the coefficients as (degree, s)."""
     degree = max(map(len, rows))
-    padded = [[*row, *[0.0] * (degree - len(row))] for row in rows]
-    return torch.tensor(padded, dtype=dtype, device=device).T.contiguous()
+    return constant(tuple((*row, *[0.0] * (degree - len(row))) for row in rows), dtype, device).T.contiguous()
