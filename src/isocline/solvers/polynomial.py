@@ -1,4 +1,4 @@
-"""Polynomials in the position within a step, of which interpolants are made; and other constants."""
+"""Polynomials in the position within a step, of which interpolants are made."""
 
 from functools import lru_cache
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import where
+from isocline.polynomials import constant
 from isocline.state import Step
 
 Rows = tuple[tuple[float, ...], ...]
@@ -29,13 +30,6 @@ def polynomials(rows: Rows, step: Step, t: Tensor) -> Tensor:
     while len(powers) < len(matrix):
         powers.append(powers[-1] * theta)
     return (torch.stack(powers, dim=1) @ matrix).to(step.y0.dtype)
-
-
-@lru_cache
-def constant(rows: Rows, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return numbers as a tensor, made once for each dtype and device."""
-    with torch.inference_mode(mode=False):
-        return torch.tensor(rows, dtype=dtype, device=device)
 
 
 @lru_cache

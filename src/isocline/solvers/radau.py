@@ -11,8 +11,9 @@ from torch import Tensor
 from isocline.history import own_leaf
 from isocline.jacobian import UserJacobian, linearize, rows
 from isocline.numbers import Number, column, spread, time_dtype
+from isocline.polynomials import constant
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Plan, Solver
-from isocline.solvers.polynomial import constant, polynomials
+from isocline.solvers.polynomial import polynomials
 from isocline.state import Step
 from isocline.tableaus.radau import BACK, COMPLEX, DENSE, ERROR, INTO, REAL, SLOPE, A, C
 
