@@ -47,6 +47,7 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "bdf": (iso.PID(rtol=1e-8, atol=1e-8), 1e-4),
     "rosenbrock23": (iso.FixedStep(1 / 40), 2e-3),
     "rodas4": (iso.PID(rtol=1e-8, atol=1e-8), 1e-5),
+    "radau": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
     "rodas5p": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
     "ssprk33": (iso.FixedStep(1 / 60), 1e-4),
     "vern7": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
