@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.solution import Solution, SolveError, Stats
@@ -23,9 +24,11 @@ __all__ = [
     "AugmentedNeuralODE",
     "BacksolveAdjoint",
     "Controller",
+    "CubicHermite",
     "DirectAdjoint",
     "FixedStep",
     "Gradient",
+    "LinearInterpolation",
     "NeuralODE",
     "PerLane",
     "RecursiveCheckpointAdjoint",
