@@ -45,7 +45,7 @@ class PerLane:
     def __post_init__(self) -> None:
         """Check the type."""
         if not isinstance(self.values, (Tensor, Rows)):
-            raise TypeError(f"PerLane needs a tensor or a control with lanes, got {describe(self.values)}")
+            raise TypeError(f"PerLane needs a tensor, got {describe(self.values)}; or a control made with batch_dims")
 
     @property
     def batch_shape(self) -> torch.Size:
