@@ -4,6 +4,12 @@ import torch
 from benchmarks.problems.problem import Problem, columns
 from torch import Tensor
 
+import isocline as iso
+from isocline.solvers import Splitting
+
+ANY_STATE = [name for name, solver in iso.METHODS.items() if not isinstance(solver, Splitting)]
+"""Methods that solve for a state of any structure; the others want a pair (q, p), and have their own tests."""
+
 RELAXATION = Problem(
     "cos(t) - y",
     lambda t, y: t.cos() - y,

@@ -77,6 +77,11 @@ def test_the_names_are_there() -> None:
         "bosh3",
         "dopri5",
         "tsit5",
+        "ssprk33",
+        "vern7",
+        "vern8",
+        "vern9",
+        "dop853",
     }
     assert isocline.__version__[0].isdigit()
 

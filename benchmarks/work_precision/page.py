@@ -20,12 +20,12 @@ HEAD = """# Work and precision
 
 Made by `python -m benchmarks.work_precision`. [All numbers](../benchmarks/results/work_precision.json).
 
-Every method solves every problem of its kind at tolerances from 1e-3 to 1e-11, in float64, in one run. The error is that
-of the state at the end against closed forms or references (`benchmarks/problems`), the worst component, over
-`atol / rtol + |y|`; what is below the grey line in the figures is decided by the reference, or by rounding. Evaluations
-are calls of f. SciPy's implicit methods are given the Jacobian, as SciPy's count leaves out the evaluations for numerical
-ones; isocline counts one evaluation for each Jacobian that it makes. Both call the same torch function; SciPy's time
-includes the conversion from NumPy, so times are those of a user who has f in torch, and say little about SciPy itself.
+Every method solves every problem of its kind at tolerances from 1e-3 to 1e-11, in float64, in one run. The error is
+that of the state at the end against closed forms or references (`benchmarks/problems`), the worst component, over
+`atol / rtol + |y|`; where the figures are grey, the reference or rounding decides. Evaluations are calls of f. SciPy's
+implicit methods are given the Jacobian, as SciPy's count leaves out the evaluations for numerical ones; isocline counts
+one evaluation for each Jacobian that it makes. Both call the same torch function; SciPy's time includes the conversion
+from NumPy, so times are those of a user who has f in torch, and say little about SciPy itself.
 """
 
 

@@ -51,8 +51,10 @@ class Run:
         """Find the program."""
         self.problem = problem
         self.traced = traced
+        # Records hold all that interpolation reads.
+        self.solver = problem.solver.completing() if len(problem.times) > 2 else problem.solver
         self.controller, kind = compilable(problem.controller, problem.y0.device)
-        self.program = make_program(traced, problem.field.layout, problem.solver, problem.controller, kind)
+        self.program = make_program(traced, problem.field.layout, self.solver, problem.controller, kind)
         self.inputs = traced.without_history()
         self.times = problem.times.detach()
         self.attempts = 0
@@ -114,8 +116,9 @@ class Run:
         assert state is not None
         arrived = (state.status == int(Status.SUCCESS)).unsqueeze(1)
         ys = states.between(problem.y0.detach(), torch.where(arrived, state.y, float("nan")))
-        solver, before = problem.solver, problem.controller.evaluations
-        problem.field.evaluations += before + bool(before or state.carry) + self.attempts * solver.evaluations
+        solver, before = self.solver, problem.controller.evaluations
+        begun = bool(before or evaluates_at_start(solver, problem.y0.detach()))
+        problem.field.evaluations += before + begun + self.attempts * solver.evaluations
         return Outputs(ys, Dense(*map(torch.cat, zip(*denses, strict=True))) if denses else None, state)
 
     def _locate(self, record: Record) -> list[Located]:
@@ -149,12 +152,12 @@ class Run:
 
     def interpolate(self, record: Record, located: Sequence[Located], times: Tensor) -> list[Tensor]:
         """Return the states at located save times, from times (T, L)."""
-        interior, solver = times[1:-1], self.problem.solver
-        return [solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in located]
+        interior = times[1:-1]
+        return [self.solver.interpolate(record.steps(*found), found.picks.select(interior)) for found in located]
 
     def _room(self, stages: bool, keep: bool, most: int) -> tuple[Record, Block]:
         """Make an empty record, and the block of memory that it lies in; rows take memory when they are first used."""
-        y, solver = self.problem.y0.detach(), self.problem.solver
+        y, solver = self.problem.y0.detach(), self.solver
         carried = len(solver.init(lambda t, y: y, 0.0, y, lambda: y))
         count = 1 + carried + (solver.dense_stages if stages else 0)
         # With several lanes, rows of one record belong to different evaluations.
@@ -187,6 +190,18 @@ def dense(record: Record, y: Tensor) -> Dense:
     y0 = torch.where(rests, y, record.y0)
     y1 = torch.cat([y0[1:], y.unsqueeze(0)])
     return Dense(record.t0, record.t1, y0, y1, torch.stack(record.stages, dim=2))
+
+
+def evaluates_at_start(solver: Solver, y0: Tensor) -> bool:
+    """Whether the solver carries f(t0, y0) into its first step."""
+    asked: list[Tensor] = []
+
+    def f0() -> Tensor:
+        asked.append(y0)
+        return y0
+
+    solver.init(lambda t, y: y, 0.0, y0, f0)
+    return bool(asked)
 
 
 def backwards(problem: Problem, traced: Traced, solver: Solver, controller: Controller) -> Callable[..., Any]:

@@ -114,4 +114,5 @@ class _Solve(torch.autograd.Function):
         field, done = call.captured.field, call.problem.stats.backward
         assert done is not None
         done.rows, field.spared = done.evaluations * field.layout.lanes - field.spared, 0
+        done.jacobians, field.jacobians = field.jacobians, 0
         return (None, result.times, result.y0, *result.inner)

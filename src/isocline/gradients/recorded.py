@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isocline.compiled import Bars, Chunk, Record, Run, Traced
+from isocline.compiled import Bars, Chunk, Record, Run, Traced, evaluates_at_start
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule
 from isocline.problem import Outputs, Problem
@@ -40,8 +40,8 @@ class Recorded(Rule):
             walk.through(index, self.chunks[index])
         steps = sum(chunk.rows for chunk in self.chunks)
         kept = all(chunk.record and chunk.record.kept for chunk in self.chunks)
-        again = 0 if kept else steps * problem.solver.evaluations
-        problem.stats.backward = Stats(again + walk.carries, steps, steps, 0)
+        again = 0 if kept else steps * self.run.solver.evaluations
+        problem.stats.backward = Stats(again + walk.begins, steps, steps, 0)
         return walk.result()
 
 
@@ -54,8 +54,8 @@ class _Walk:
         self.times = run.times.clone().requires_grad_() if timed else run.times
         self.times_bar = torch.zeros_like(run.times) if timed else None
         y_bar = gradients.ys[-1].contiguous().clone()
-        carry = run.problem.solver.init(lambda t, y: y, 0.0, y_bar, lambda: y_bar)
-        self.carries = bool(carry)
+        carry = run.solver.init(lambda t, y: y, 0.0, y_bar, lambda: y_bar)
+        self.begins = evaluates_at_start(run.solver, y_bar)
         ends = (torch.zeros_like(run.times[0]), torch.zeros_like(run.times[0])) if timed else ()
         inputs = tuple(torch.zeros_like(run.inputs[i]) for i in run.traced.differentiable)
         self.bars = Bars(y_bar, tuple(torch.zeros_like(part) for part in carry), ends, inputs)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import comb
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from isocline.numbers import Number, column, where
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.state import Step
-from isocline.tableaus import Sum, Tableau
+from isocline.tableaus import Sum, Tableau, whole
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,8 @@ class RungeKutta(Solver):
 
     @property
     def error_order(self) -> int | None:
-        """The lower of the two orders in the pair."""
-        embedded = self.tableau.embedded_order
-        return None if embedded is None else min(embedded, self.tableau.order)
+        """The lower of the two orders in the pair, or that of the combined estimate."""
+        return self.tableau.error_order
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -66,7 +66,21 @@ class RungeKutta(Solver):
     @property
     def evaluations(self) -> int:
         """The stages, without one that is carried over."""
-        return self.tableau.stages - self.tableau.first_same_as_last
+        return self.tableau.stages - (self.tableau.end_stage is not None)
+
+    @property
+    def late_stages(self) -> int:
+        """The table's."""
+        return len(self.tableau.late_a)
+
+    @property
+    def dense_stages(self) -> int:
+        """All stages."""
+        return self.tableau.stages + self.late_stages
+
+    def completing(self) -> "RungeKutta":
+        """Return the method with late stages among the others."""
+        return _completing(self.tableau) if self.late_stages else self
 
     @property
     def kind(self) -> str:
@@ -84,8 +98,8 @@ class RungeKutta(Solver):
         return self.tableau.citation
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
-        """Carry f(t0, y0) if the last stage of a step is the first of the next, else nothing."""
-        return (f0(),) if self.tableau.first_same_as_last else ()
+        """Carry f(t0, y0) if a stage of a step is the first of the next, else nothing."""
+        return (f0(),) if self.tableau.end_stage is not None else ()
 
     def slope(self, carry: Carry) -> Tensor | None:
         """What is carried, if anything."""
@@ -93,33 +107,77 @@ class RungeKutta(Solver):
 
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
+        tableau, h = self.tableau, t1 - t0
+        stages, way = self.increment(f, t0, t1, y0, *carry)
+        y1, before = y0 + way, len(stages)
+        _evaluate(f, tableau, range(before, tableau.stages), t0, t1, y0, y1, stages)
+        carried = () if tableau.end_stage is None else (stages[before],)
+        return Attempt(y1, self.error(h, stages), tuple(stages), carried)
+
+    def increment(
+        self, f: Field, t0: Number, t1: Number, y0: Tensor, first: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the stages before the one at the end, and y1 - y0; ``first`` is f(t0, y0) if known.
+
+        Summed on its own, so that adding it to y0 rounds once a step.
+        """
         tableau = self.tableau
-        h = t1 - t0
-        stages = [*carry] or [f(t0, y0)]
-        reuses = tableau.first_same_as_last
-        last = tableau.stages - reuses
-        for c, row in zip(tableau.c[1:last], tableau.sums[1:last], strict=True):
-            # Never beyond the step's end, not by rounding either.
-            stages.append(f(t1 if c == 1.0 else t0 + c * h, _weighted(h, row, stages, y0)))
-        # Summed first, so that adding to y0 rounds once a step.
-        y1 = y0 + _weighted(h, tableau.sums[tableau.stages], stages)
-        if reuses:
-            stages.append(f(t1, y1))
-        error = None if tableau.error is None else _weighted(h, tableau.sums[-1], stages)
-        return Attempt(y1, error, tuple(stages), (stages[-1],) if reuses else ())
+        stages = [f(t0, y0) if first is None else first]
+        before = tableau.stages if tableau.end_stage is None else tableau.end_stage
+        _evaluate(f, tableau, range(1, before), t0, t1, y0, None, stages)
+        return stages, _weighted(t1 - t0, tableau.sum, stages)
+
+    def error(self, h: Number, stages: Sequence[Tensor]) -> Tensor | None:
+        """Return the estimate of the error from all stages but late ones, if there is one."""
+        errors = [_weighted(h, row, stages) for row in self.tableau.errors]
+        if len(errors) < 2:
+            return errors[0] if errors else None
+        error, second = errors
+        size = torch.hypot(error, 0.1 * second)
+        return error * (error.abs() / size.clamp(min=torch.finfo(size.dtype).tiny))
+
+    def complete(self, f: Field, step: Step) -> Step:
+        """Evaluate the late stages."""
+        tableau, stages = whole(self.tableau), [*step.stages]
+        _evaluate(f, tableau, range(len(stages), tableau.stages), step.t0, step.t1, step.y0, step.y1, stages)
+        return step._replace(stages=tuple(stages))
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
-        """Evaluate the method's continuous extension; it costs no evaluation of f."""
+        """Evaluate the method's continuous extension."""
         h = step.t1 - step.t0
         theta = (t - step.t0) / where(h == 0, 1.0, h)
-        dense = _matrix(self.tableau.dense, theta.dtype, theta.device)
-        weights = (column(h, theta) * (_powers(theta, len(dense)) @ dense)).to(step.y0.dtype)
+        dense = _matrix(self.tableau, theta.dtype, theta.device)
+        basis = _powers(theta, len(dense)) if self.tableau.basis == "powers" else _bernstein(theta, len(dense))
+        weights = (column(h, theta) * (basis @ dense)).to(step.y0.dtype)
         if len(step.y0) == 1:
             return torch.addmm(step.y0, weights, torch.cat(step.stages))
         y = step.y0
         for weight, k in zip(weights.unsqueeze(2).unbind(1), step.stages, strict=True):
             y = torch.addcmul(y, weight, k)
         return y
+
+
+@lru_cache
+def _completing(tableau: Tableau) -> RungeKutta:
+    return RungeKutta(whole(tableau))
+
+
+def _evaluate(
+    f: Field,
+    tableau: Tableau,
+    indices: range,
+    t0: Number,
+    t1: Number,
+    y0: Tensor,
+    y1: Tensor | None,
+    stages: list[Tensor],
+) -> None:
+    """Append these stages to those before them; y1 must be known for the stage at the step's end."""
+    for i in indices:
+        c = tableau.c[i]
+        y = y1 if i == tableau.end_stage and y1 is not None else _weighted(t1 - t0, tableau.rows[i], stages, y0)
+        # Never beyond the step's end, not by rounding either.
+        stages.append(f(t1 if c == 1.0 else t0 + c * (t1 - t0), y))
 
 
 def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
@@ -147,9 +205,18 @@ def _powers(theta: Tensor, count: int) -> Tensor:
     return torch.stack(powers, dim=1)
 
 
+def _bernstein(theta: Tensor, degree: int) -> Tensor:
+    """Return theta^k (1 - theta)^(d - k) for k = 1 .. d as (M, d)."""
+    up, down = _powers(theta, degree), _powers(1 - theta, degree)
+    down = torch.cat([down[:, :-1].flip(1), torch.ones_like(down[:, :1])], dim=1)
+    return up * down
+
+
 @lru_cache
-def _matrix(rows: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return coefficients (s rows of up to d powers) as (d, s), made once for each dtype and device."""
-    degree = max(map(len, rows))
-    padded = [[*row, *[0.0] * (degree - len(row))] for row in rows]
-    return torch.tensor(padded, dtype=dtype, device=device).T.contiguous()
+def _matrix(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the interpolant's coefficients (s rows of up to d) as (d, s), made once for each dtype and device."""
+    degree = max(map(len, tableau.dense))
+    rows = [[*row, *[0.0] * (degree - len(row))] for row in tableau.dense]
+    if tableau.basis == "bernstein":
+        rows = [[comb(degree, k) * x for k, x in enumerate(row, start=1)] for row in rows]
+    return torch.tensor(rows, dtype=dtype, device=device).T.contiguous()

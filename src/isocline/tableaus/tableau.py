@@ -1,8 +1,10 @@
 """What describes an explicit Runge-Kutta method, and arithmetic for writing one down."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction as F
+from functools import lru_cache
+from typing import Literal
 
 Number = float | F
 
@@ -15,7 +17,8 @@ class Tableau:
     r"""An explicit Runge-Kutta method with s stages.
 
     ``k_i = f(t + c_i h, y + h sum_j a_ij k_j)``, ``y1 = y + h sum_i b_i k_i``; between the ends
-    ``y(t + theta h) = y + h sum_i b_i(theta) k_i``.
+    ``y(t + theta h) = y + h sum_i b_i(theta) k_i``, where the sum goes over *late stages* as well: those that only the
+    interpolant reads, evaluated for the steps that are interpolated.
 
     Args:
         name: the lower-case name users write.
@@ -25,7 +28,16 @@ class Tableau:
         c: nodes, length s.
         embedded: weights of the embedded method whose difference to y1 estimates the error, or None.
         embedded_order: its order.
-        dense: one row a stage: coefficients of b_i(theta) for theta, theta^2, ...
+        second: weights of another embedded method, of lower order. With e and e' the differences of y1 to the two, the
+            error's estimate is then ``e |e| / sqrt(e^2 + (e'/10)^2)``, of order 2 embedded_order - second_order. This
+            is how DOP853 does it, but number by number, so that no norm is needed; in norm it is never below DOP853's.
+        second_order: its order.
+        late_a: rows of the late stages, over all stages before: s, s + 1, ... numbers.
+        late_c: their nodes.
+        basis: what the numbers of a row in ``dense`` stand for: "powers" theta, theta^2, ..., or, for d numbers, the
+            "bernstein" polynomials ``binom(d, k) theta^k (1 - theta)^(d - k)``, k = 1 .. d, which are all positive:
+            written in powers, interpolants of high order lose up to six digits to cancellation.
+        dense: one row a stage, late ones last: coefficients of b_i(theta) in the basis below.
         dense_order: the order up to which the interpolant fulfils the order conditions for all theta. Its own error is
             O(h^(dense_order+1)), so the whole dense output converges with min(order, dense_order + 1).
         citation: author, year, where.
@@ -41,29 +53,47 @@ class Tableau:
     citation: str
     embedded: tuple[float, ...] | None = None
     embedded_order: int | None = None
-    first_same_as_last: bool = field(init=False, repr=False, compare=False)
-    """Whether the last stage is f at y1, so that the next step can take it over as its first."""
-    error: tuple[float, ...] | None = field(init=False, repr=False, compare=False)
-    """Weights b - embedded of the error estimate."""
-    sums: tuple[Sum, ...] = field(init=False, repr=False, compare=False)
-    """The rows of a, then b, then the error's weights, each without its zeros: pairs (index of a stage, weight)."""
+    second: tuple[float, ...] | None = None
+    second_order: int | None = None
+    late_a: tuple[tuple[float, ...], ...] = ()
+    late_c: tuple[float, ...] = ()
+    basis: Literal["powers", "bernstein"] = "powers"
+    end_stage: int | None = field(init=False, repr=False, compare=False)
+    """Index of the stage that is f at y1, which the next step can take over as its first; None: there is none."""
+    rows: tuple[Sum, ...] = field(init=False, repr=False, compare=False)
+    """The rows of a without their zeros: pairs (index of a stage, weight)."""
+    sum: Sum = field(init=False, repr=False, compare=False)
+    """Likewise b."""
+    errors: tuple[Sum, ...] = field(init=False, repr=False, compare=False)
+    """Likewise ``b - embedded``, and ``b - second``, if there are any."""
 
     def __post_init__(self) -> None:
         """Check that the lengths fit; the order conditions are the tests' business."""
-        s = len(self.b)
-        lengths = [len(row) for row in self.a]
-        if lengths != list(range(s)) or len(self.c) != s or len(self.dense) != s:
+        s, late = len(self.b), len(self.late_a)
+        lengths = [len(row) for row in (*self.a, *self.late_a)]
+        if lengths != list(range(s + late)) or len(self.c) != s or len(self.a) != s or len(self.late_c) != late:
             raise ValueError(
-                f"tableau {self.name!r}: with {s} weights, a needs rows of length 0..{s - 1}, c and dense {s} entries"
+                f"tableau {self.name!r}: with {s} weights, a needs rows of length 0..{s - 1} and c {s} entries; late_a "
+                f"goes on with rows of length {s}, ..., and late_c has as many entries"
             )
-        if (self.embedded is None) != (self.embedded_order is None) or len(self.embedded or self.b) != s:
-            raise ValueError(f"tableau {self.name!r}: embedded needs {s} weights and embedded_order, or neither")
-        reuses = s > 1 and self.c[-1] == 1.0 and self.a[-1] == self.b[:-1] and self.b[-1] == 0.0
-        error = None if self.embedded is None else tuple(x - y for x, y in zip(self.b, self.embedded, strict=True))
-        object.__setattr__(self, "first_same_as_last", reuses)
-        object.__setattr__(self, "error", error)
-        rows = (*self.a, self.b, *([] if error is None else [error]))
-        object.__setattr__(self, "sums", tuple(tuple((i, w) for i, w in enumerate(row) if w != 0.0) for row in rows))
+        if len(self.dense) != s + late or self.basis not in ("powers", "bernstein"):
+            raise ValueError(
+                f"tableau {self.name!r}: dense needs {s + late} entries, one a stage; basis is 'powers' or 'bernstein'"
+            )
+        for what, weights, order in (
+            ("embedded", self.embedded, self.embedded_order),
+            ("second", self.second, self.second_order),
+        ):
+            if (weights is None) != (order is None) or len(weights or self.b) != s:
+                raise ValueError(f"tableau {self.name!r}: {what} needs {s} weights and {what}_order, or neither")
+        if self.second is not None and self.embedded is None:
+            raise ValueError(f"tableau {self.name!r}: second needs embedded")
+        ends = (i for i in range(1, s) if self.c[i] == 1.0 and self.a[i] == self.b[:i] and not any(self.b[i:]))
+        embedded = [row for row in (self.embedded, self.second) if row is not None]
+        object.__setattr__(self, "end_stage", next(ends, None))
+        object.__setattr__(self, "rows", tuple(map(_nonzero, self.a)))
+        object.__setattr__(self, "sum", _nonzero(self.b))
+        object.__setattr__(self, "errors", tuple(_nonzero(_difference(self.b, row)) for row in embedded))
 
     def __hash__(self) -> int:
         """Hash cheaply: solves look up compiled programs by their method."""
@@ -71,8 +101,43 @@ class Tableau:
 
     @property
     def stages(self) -> int:
-        """Number of stages s."""
+        """Number of stages s, without the late ones."""
         return len(self.b)
+
+    @property
+    def error_order(self) -> int | None:
+        """Order q of the error's estimate, which is O(h^(q+1)); None if there is none."""
+        if self.embedded_order is None:
+            return None
+        lower = self.embedded_order if self.second_order is None else self.second_order
+        return min(2 * self.embedded_order - lower, self.order)
+
+
+@lru_cache
+def whole(tableau: Tableau) -> Tableau:
+    """Return a method with its late stages among the others: the same steps, with all that interpolation reads.
+
+    A late stage that is f at y1 is then the next step's first.
+    """
+    zeros = (0.0,) * len(tableau.late_a)
+    return replace(
+        tableau,
+        a=tableau.a + tableau.late_a,
+        b=tableau.b + zeros,
+        c=tableau.c + tableau.late_c,
+        embedded=None if tableau.embedded is None else tableau.embedded + zeros,
+        second=None if tableau.second is None else tableau.second + zeros,
+        late_a=(),
+        late_c=(),
+    )
+
+
+def _nonzero(row: Sequence[float]) -> Sum:
+    return tuple((i, weight) for i, weight in enumerate(row) if weight != 0.0)
+
+
+def _difference(x: Sequence[float], y: Sequence[float]) -> tuple[float, ...]:
+    return tuple(p - q for p, q in zip(x, y, strict=True))
 
 
 def floats(row: Sequence[Number]) -> tuple[float, ...]:
