@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.restart import SolverState
@@ -44,11 +45,13 @@ __all__ = [
     "Auto",
     "BacksolveAdjoint",
     "Controller",
+    "CubicHermite",
     "DirectAdjoint",
     "Event",
     "FixedStep",
     "Gradient",
     "ImplicitTableau",
+    "LinearInterpolation",
     "NeuralODE",
     "PerLane",
     "Radau",
