@@ -429,7 +429,9 @@ def test_evaluations_of_fixed_steps(method: str, grad: bool) -> None:
             controller=iso.FixedStep(0.1),
             gradient=iso.DirectAdjoint(),
         ).stats
-    assert stats.evaluations == calls == 10 * STAGES[method] + (method in FIRST_SAME_AS_LAST) + FIRST_STEPS.get(method, 0)
+    assert (
+        stats.evaluations == calls == 10 * STAGES[method] + (method in FIRST_SAME_AS_LAST) + FIRST_STEPS.get(method, 0)
+    )
     assert (stats.steps, stats.accepted, stats.rejected) == (10, 10, 0)
     assert stats.backward is None
 

@@ -79,7 +79,7 @@ def evaluate(rows: tuple[Floats, ...], theta: Tensor) -> Tensor:
     found = [torch.ones_like(x), x]
     while len(found) < len(rows):
         found.append(2 * x * found[-1] - found[-2])
-    return theta.unsqueeze(1) * (torch.stack(found, dim=1) @ constant(rows, theta.dtype, theta.device))
+    return theta.unsqueeze(1) * (torch.stack(found[: len(rows)], dim=1) @ constant(rows, theta.dtype, theta.device))
 
 
 @lru_cache
