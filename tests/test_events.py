@@ -66,6 +66,36 @@ def test_twenty_bounces_to_the_last_digits() -> None:
     assert sol.event_index == 0
 
 
+def test_bounces_shorter_than_a_first_step_are_seen() -> None:
+    p = tensor(10.0, 9.81, 0.5).unbind()
+    for batch in (False, True):
+        sol = bounces(p[0].expand(2) if batch else p[0], *p[1:])
+        expected = times_of_bounces(*p)
+        torch.testing.assert_close(sol.event_ts.T[0] if batch else sol.event_ts, expected, rtol=0, atol=1e-8)
+
+
+def test_single_precision() -> None:
+    p = [x.float() for x in tensor(10.0, 9.81, 0.8).unbind()]
+    sol = bounces(*p, terminal=10, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sol.event_ts.float(), times_of_bounces(*p, count=10), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("method", iso.METHODS)
+def test_events_with_every_method(method: str) -> None:
+    """y = exp(-t) reaches c at -log c, to the accuracy of the method; with gradients it is the same."""
+    solver = iso.METHODS[method]
+    controller = iso.FixedStep(0.01) if solver.error_order is None else iso.PID(1e-7, 1e-9)
+    c = tensor(0.7, 0.3).requires_grad_()
+    event = iso.Event(lambda t, y: y[:, 0] - c)
+    y0 = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
+    options: dict[str, Any] = {"method": method, "controller": controller, "batch_dims": 1}
+    sol = iso.solve(lambda t, y: -y, y0, (0.0, 3.0), event=event, **options)
+    tolerance = max(10 * 0.01**solver.order, 1e-6)
+    torch.testing.assert_close(sol.event_t, -c.log(), rtol=0, atol=tolerance)
+    (found,) = torch.autograd.grad(sol.event_t.sum(), c)
+    torch.testing.assert_close(found, -1 / c, rtol=tolerance, atol=0)
+
+
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_gradients_of_bounce_times(gradient: str) -> None:
     p = ball()

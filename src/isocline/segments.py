@@ -233,10 +233,14 @@ class Segments:
             h._replace(y=torch.where(h.t.isnan().unsqueeze(1), float("nan"), y))
             for h, y in zip(leg.happened, states[count:-1], strict=True)
         ]
+        # The same steps again should come to the same end; if not, the lane failed.
+        status = spread(outputs.state.status, self.t)
+        status = torch.where(status == SUCCESS, spread(leg.state.status, self.t), status)
         stopped = (leg.event >= 0).unsqueeze(1)
         y = torch.where(stopped, states[-1], torch.where((start == reached).unsqueeze(1), part.y0, outputs.ys[-1]))
         t = torch.where(leg.event >= 0, leg.t, reached)
-        return leg._replace(saved=states[:count], t=t, y=y, happened=happened, dense=outputs.dense)
+        state = leg.state._replace(status=status)
+        return leg._replace(state=state, saved=states[:count], t=t, y=y, happened=happened, dense=outputs.dense)
 
     def _noted(self, leg: Leg) -> Leg:
         self.happened += leg.happened

@@ -61,13 +61,19 @@ def lanes_of(field: Field, t0: Tensor, y0: Tensor, f0: Tensor | None = None) -> 
     fields: list[FieldOfLane] = []
     if len(field.layout.batch_shape) == 1:
         try:
-            fields = [field.of(torch.tensor([lane], device=y0.device)) for lane in range(lanes)]
+            fields = [_alone(field, lane, y0.device) for lane in range(lanes)]
             rows = [f(float(t), y.unsqueeze(0)) for f, t, y in zip(fields, t0, y0, strict=True)]
             if bool(alike(torch.cat(rows), everything)):
                 return fields, torch.cat(rows)
         except Exception:  # whatever f may raise when its rows are not those it expects
             pass
     return [_among_all(field, lane) for lane in range(lanes)], everything
+
+
+def _alone(field: Field, lane: int, device: torch.device) -> FieldOfLane:
+    index = torch.tensor([lane], device=device)
+    # The rows of arguments are taken in each evaluation: they are part of its graph.
+    return lambda t, y: field.of(index)(t, y)
 
 
 def _among_all(field: Field, lane: int) -> FieldOfLane:

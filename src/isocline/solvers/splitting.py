@@ -44,8 +44,9 @@ class Splitting(Solver):
         >>> y0 = torch.ones(1), torch.zeros(1)
         >>> sol = iso.solve(pendulum, y0, (0.0, 100.0), method="leapfrog", controller=iso.FixedStep(0.1))
         >>> q, p = (x[-1] for x in sol.ys)
-        >>> round((p**2 / 2 - q.cos() + torch.ones(1).cos()).item(), 2)  # the energy gained
-        0.0
+        >>> energy_gained = p**2 / 2 - q.cos() + torch.ones(1).cos()
+        >>> abs(energy_gained.item()) < 0.005
+        True
     """
 
     composition: Composition
