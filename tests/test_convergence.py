@@ -10,9 +10,20 @@ from orders import slope
 from problems import HOPF, LOGISTIC, RELAXATION, Problem
 
 # Numbers of steps by order: fine enough to be asymptotic, coarse enough to stay above rounding errors.
-STEPS = {1: (160, 240), 2: (64, 96, 144), 3: (64, 96, 144), 4: (64, 96, 144), 5: (144, 192, 256)}
+STEPS = {
+    1: (160, 240),
+    2: (64, 96, 144),
+    3: (64, 96, 144),
+    4: (64, 96, 144),
+    5: (144, 192, 256),
+    7: (24, 32, 40),
+    8: (12, 16),
+    9: (12, 16, 20),
+}
 
-methods = pytest.mark.parametrize("method", TABLEAUS)
+methods = pytest.mark.parametrize("method", [name for name, table in TABLEAUS.items() if table.order <= 5])
+high_methods = pytest.mark.parametrize("method", [name for name, table in TABLEAUS.items() if table.order > 5])
+every_method = pytest.mark.parametrize("method", TABLEAUS)
 problems = pytest.mark.parametrize("problem", [RELAXATION, LOGISTIC, HOPF], ids=str)
 
 
@@ -55,7 +66,31 @@ def test_order_between_the_steps(problem: Problem, method: str) -> None:
     assert slope(errors) == pytest.approx(order, abs=0.15)
 
 
-@methods
+# At high order it is not far from the coarsest steps that are asymptotic to rounding errors, so slopes are less sharp; and
+# on each of the problems the leading errors of some method nearly cancel, hence the median.
+
+
+@high_methods
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_high_order(method: str, backward: bool) -> None:
+    order, slopes = TABLEAUS[method].order, []
+    for problem in (RELAXATION, LOGISTIC, HOPF):
+        ts = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
+        slopes.append(slope({n: error(problem, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}))
+    assert sorted(slopes)[1] == pytest.approx(order, abs=0.45)
+
+
+@high_methods
+@pytest.mark.parametrize("problem", [RELAXATION, HOPF], ids=str)
+def test_high_order_between_the_steps(problem: Problem, method: str) -> None:
+    """The interpolant's own error is of the same order, or higher by one, and may outweigh that of the steps."""
+    table = TABLEAUS[method]
+    order = min(table.order, table.dense_order + 1)
+    errors = {n: error(problem, method, n, within_steps(problem, n)) for n in STEPS[order]}
+    assert order - 0.2 < slope(errors) < order + 1.3
+
+
+@every_method
 def test_lanes_take_the_same_fixed_steps_as_a_joint_solve(method: str) -> None:
     y0 = torch.rand(5, 2, dtype=torch.float64)
     ts = torch.linspace(0, 2, 7, dtype=torch.float64)
@@ -63,4 +98,6 @@ def test_lanes_take_the_same_fixed_steps_as_a_joint_solve(method: str) -> None:
         iso.solve(HOPF.f, y0, ts, method=method, controller=iso.FixedStep(0.1), batch_dims=batch_dims).ys
         for batch_dims in (0, 1)
     )
-    torch.testing.assert_close(lanes, joint, rtol=1e-14, atol=1e-14)
+    # The weights of vern8 are up to 120 in size.
+    rounding = 1e-13 if method == "vern8" else 1e-14
+    torch.testing.assert_close(lanes, joint, rtol=rounding, atol=rounding)

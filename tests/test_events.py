@@ -66,6 +66,37 @@ def test_twenty_bounces_to_the_last_digits() -> None:
     assert sol.event_index == 0
 
 
+def test_bounces_shorter_than_a_first_step_are_seen() -> None:
+    p = tensor(10.0, 9.81, 0.5).unbind()
+    for batch in (False, True):
+        sol = bounces(p[0].expand(2) if batch else p[0], *p[1:])
+        expected = times_of_bounces(*p)
+        torch.testing.assert_close(sol.event_ts.T[0] if batch else sol.event_ts, expected, rtol=0, atol=1e-8)
+
+
+def test_single_precision() -> None:
+    p = [x.float() for x in tensor(10.0, 9.81, 0.8).unbind()]
+    sol = bounces(*p, terminal=10, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sol.event_ts.float(), times_of_bounces(*p, count=10), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("method", iso.METHODS)
+def test_events_with_every_method(method: str) -> None:
+    """q = a cos t passes c at acos(c / a), to the accuracy of the method; so does the gradient."""
+    order = iso.METHODS[method].error_order
+    tolerance = 1e-4 if order in (1, 2) else 1e-7
+    controller = iso.FixedStep(0.02) if order is None else iso.PID(tolerance, tolerance)
+    a, c = tensor(1.0, 2.0).requires_grad_(), tensor(0.3, -0.4).requires_grad_()
+    event = iso.Event(lambda t, y: y[0] - c)
+    options: dict[str, Any] = {"method": method, "controller": controller, "batch_dims": 1, "event": event}
+    sol = iso.solve(lambda t, y: (y[1], -y[0]), (a, torch.zeros_like(a)), (0.0, 3.0), **options)
+    expected = torch.acos(c / a)
+    accuracy = 200 * tolerance if order else 2 * 0.02 ** iso.METHODS[method].order + 1e-9
+    torch.testing.assert_close(sol.event_t, expected, rtol=0, atol=accuracy)
+    found = torch.autograd.grad(sol.event_t.sum(), (a, c))
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), (a, c)), rtol=0, atol=accuracy)
+
+
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_gradients_of_bounce_times(gradient: str) -> None:
     p = ball()
@@ -325,3 +356,34 @@ def test_a_steady_state_and_its_gradient(batch: bool) -> None:
     (found,) = torch.autograd.grad(sol.event_y.square().sum(), a, retain_graph=True)
     torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), a)[0], rtol=1e-7, atol=0)
     assert torch.autograd.grad(sol.event_y.sum(), y0, materialize_grads=True)[0].eq(0).all()
+
+
+def test_a_large_steady_state_without_matrices() -> None:
+    """Diffusion with sources: the gradient solves a tridiagonal system of 600 equations."""
+    n = 600
+    source = torch.linspace(0.5, 1.5, n, dtype=torch.float64).requires_grad_()
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        return source - 3 * y + torch.roll(y, 1, 0) + 0.5 * torch.roll(y, -1, 0)
+
+    steady = iso.SteadyState(rtol=0.0, atol=1e-9)
+    sol = iso.solve(f, torch.zeros(n).double(), (0.0, 100.0), event=steady, **TIGHT)
+    matrix = torch.func.jacrev(lambda y: f(sol.ts[0], y))(torch.zeros(n).double()).detach()
+    weights = torch.randn(n, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (found,) = torch.autograd.grad(sol.event_y @ weights, source)
+    torch.testing.assert_close(found, -torch.linalg.solve(matrix.mT, weights), rtol=1e-8, atol=1e-10)
+
+
+def test_backward_counts_all_segments() -> None:
+    p = ball()
+    sol = bounces(*p, terminal=4, gradient=iso.RecursiveCheckpointAdjoint())
+    sol.event_t.backward()
+    assert sol.stats.backward is not None
+    assert sol.stats.backward.accepted == sol.stats.accepted
+
+
+@pytest.mark.parametrize("option", [{"event": lambda t, y: y[0]}, {"step_ts": [0.5]}])
+def test_black_boxes_know_no_events(option: dict[str, Any]) -> None:
+    pytest.importorskip("scipy")
+    with pytest.raises(ValueError, match="does not show its steps"):
+        iso.solve(circle, tensor(1.0, 0.0), (0.0, 1.0), method=iso.SciPy("RK45"), **option)

@@ -81,6 +81,7 @@ def test_the_names_are_there() -> None:
         "vern7",
         "vern8",
         "vern9",
+        "dopri8",
         "dop853",
     }
     assert isocline.__version__[0].isdigit()

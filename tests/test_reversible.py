@@ -19,7 +19,7 @@ from problems import HOPF, LOGISTIC, Problem
 F64 = torch.float64
 SOLVERS: dict[str, Invertible] = {
     "reversible_heun": ReversibleHeun(),
-    **{f"Reversible({name})": iso.Reversible(name) for name in TABLEAUS},
+    **{f"Reversible({name})": iso.Reversible(name) for name, table in TABLEAUS.items() if table.order < 6},
 }
 STEPS = {
     1: (160, 240, 360),
@@ -33,6 +33,7 @@ STEPS = {
 }
 
 solvers = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+"""Bases of a higher order have nothing of their own but late stages; see the last test."""
 
 
 def turning(t: Tensor, y: Tensor) -> Tensor:
@@ -187,6 +188,18 @@ def test_dense_output_agrees_with_saved_states(solver: Invertible, batch_dims: i
     assert_close(sol(ts), sol.ys, rtol=1e-13, atol=1e-13)
     assert torch.equal(sol(ts[0]), sol.ys[0])
     assert_close(sol(ts[-1]), sol.ys[-1], rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["vern7", "dop853"])
+def test_late_stages_of_the_base(name: str) -> None:
+    """Saved states are those of the base's interpolant, whether its late stages are made when asked for or always."""
+    ts = torch.linspace(0, 2, 9, dtype=F64)
+    settings: dict[str, Any] = {"method": iso.Reversible(name), "rtol": 1e-10, "atol": 1e-10}
+    y0 = torch.rand(3, 2, dtype=F64)
+    sol = iso.solve(HOPF.f, y0, ts, dense=True, **settings)
+    assert_close(sol(ts), sol.ys, rtol=0, atol=1e-14)
+    assert_close(iso.solve(HOPF.f, y0, ts, **settings).ys, sol.ys, rtol=0, atol=1e-14)
+    assert_close(sol.ys, iso.solve(HOPF.f, y0, ts, method=name, rtol=1e-12, atol=1e-12).ys, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("method", ["reversible_heun", iso.Reversible("tsit5"), iso.Reversible("vern7")], ids=str)

@@ -398,10 +398,11 @@ STAGES = {
     "vern7": 10,
     "vern8": 13,
     "vern9": 16,
+    "dopri8": 13,
     "dop853": 12,
 }
 """Evaluations a step."""
-LATE_STAGES = {"vern7": 3, "vern8": 8, "vern9": 5, "dop853": 4}
+LATE_STAGES = {"vern7": 3, "vern8": 8, "vern9": 5, "dopri8": 5, "dop853": 4}
 """Evaluations more for a step that is interpolated."""
 FIRST_SAME_AS_LAST = {"bosh3", "dopri5", "tsit5", "reversible_heun"}
 

@@ -10,7 +10,19 @@ from isocline.per_lane import PerLane
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import ESDIRK, METHODS, Reversible, Rosenbrock, RungeKutta, SciPy, Solver
+from isocline.solvers import (
+    BDF,
+    ESDIRK,
+    METHODS,
+    Adams,
+    AdamsFixed,
+    Auto,
+    Reversible,
+    Rosenbrock,
+    RungeKutta,
+    SciPy,
+    Solver,
+)
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
@@ -21,10 +33,14 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0"
 
 __all__ = [
+    "BDF",
     "ESDIRK",
     "METHODS",
     "PID",
+    "Adams",
+    "AdamsFixed",
     "AugmentedNeuralODE",
+    "Auto",
     "BacksolveAdjoint",
     "Controller",
     "DirectAdjoint",

@@ -346,9 +346,9 @@ class PID(Controller):
         last = memory[0]
         p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
         factor = self.safety * e ** -(p + i + d)
-        if p or d:
+        if self.pcoeff or self.dcoeff:
             factor = factor * last ** (p + 2 * d)
-        if d:
+        if self.dcoeff:
             factor = factor * memory[1] ** -d
         if growth is not None:
             factor = where(accept, growth, factor)
@@ -357,7 +357,7 @@ class PID(Controller):
         if self.dt_min:
             accept, dt = self._not_below(verdict, accept, dt)
         recent = where(accept, clip(e, SMALLEST_MEMORY, float("inf")), last)
-        return accept, dt, (recent, where(accept, last, memory[1])) if d else (recent,)
+        return accept, dt, (recent, where(accept, last, memory[1])) if self.dcoeff else (recent,)
 
     def _not_below(self, verdict: Verdict, accept: Number, dt: Number) -> tuple[Number, Number]:
         """Keep steps from becoming shorter than dt_min; a size of 0 says that there will be no other."""

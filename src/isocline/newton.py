@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from isocline.history import own_leaf
-from isocline.jacobian import UserJacobian, given, linearize, rows
+from isocline.jacobian import UserJacobian, count, given, linearize, rows
 from isocline.linear_systems import MatrixFree, Product, System, dense
 from isocline.numbers import Number, both, clip, column, isfinite, negate, read, total, where
 from isocline.solvers.base import Accuracy, Carry, Field
@@ -134,8 +134,7 @@ class Newton:
 
     def _renew(self, lanes: Number) -> None:
         """Take a new Jacobian in some lanes, and factor."""
-        if hasattr(self.f, "count_jacobian"):
-            self.f.count_jacobian()
+        count(self.f)
         self._new = self._new | lanes
         if self._matrix_free:
             self._system = MatrixFree(_products(self.f, self.t0, self.y0, self._d), INEXACT)

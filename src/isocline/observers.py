@@ -82,7 +82,7 @@ class Save(Observer):
         self.latest = None
         if count:
             self.latest = picks = self.reach.advance(count, step.lanes)
-            f = self.field.of(step.lanes) if self.solver.late_stages else self.field
+            f = self.field.of(step.lanes) if self.solver.completes else self.field
             self.saved.add(interpolate(f, self.solver, step, picks, self.times), picks, self.times.shape[1])
 
     def narrow(self, rows: Tensor) -> None:

@@ -24,6 +24,13 @@ class SolverState:
         state: the loop's state.
         solver: the method.
         controller: it may have other tolerances later.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> first = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0))
+        >>> second = iso.solve(lambda t, y: -y, first.ys[-1], (1.0, 2.0), state=first.state)
+        >>> round(second.ys[-1].item(), 4)
+        0.1353
     """
 
     state: State

@@ -141,6 +141,11 @@ def solve(
     start = layout.pack(y0)
     events, breaks = listed(event), make_marks("jump_ts", jump_ts, layout)
     marks = make_marks("step_ts", step_ts, layout)
+    if isinstance(solver, BlackBox) and (events or len(marks) or state is not None):
+        raise ValueError(
+            f"{solver.name} does not show its steps, so it knows no event, step_ts or state; use one of isocline's own "
+            "methods, such as 'tsit5', or 'kvaerno5' for stiff problems"
+        )
     in_segments = bool(events or len(breaks))
     if isinstance(solver, BlackBox):
         _check_whole(solver, event=events, step_ts=marks, state=[] if state is None else [state])
@@ -163,15 +168,15 @@ def solve(
             observers,
             traced,
             stats,
-            marks if len(marks) else None,
-            before,
+            marks=marks if len(marks) else None,
+            before=before,
         )
         pieces = Segments(problem, chosen, events, breaks).run() if in_segments else None
         outputs = chosen.solve(problem) if pieces is None else pieces.outputs
     solution = _unpack(problem, outputs, layout)
-    if pieces is None:
+    if pieces is None and not isinstance(solver, BlackBox):
         solution = replace(solution, state=of_end(outputs.state, original, controller))
-    else:
+    if pieces is not None:
         solution = _with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)

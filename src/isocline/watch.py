@@ -17,14 +17,17 @@ from isocline.solvers.base import Solver
 from isocline.state import Step
 from isocline.tree import describe
 
-PARTS = 4
-"""A step is looked at in so many parts for changes of sign."""
+POINTS = 0.0, 0.25, 0.5, 0.75, 1.0
+"""Where in a step the signs are looked at."""
+
+FIRST_POINTS = 0.0, 1e-6, 1e-4, 1e-2, *POINTS[1:]
+"""The same in the first step of a segment: a lane that begins on a surface may come back to it at once."""
 
 NOISE = 1000
 """An event function is on its surface if it is no larger than so many units of rounding of its largest in a step."""
 
-IS_NAN = 1 << 32
-"""Added to the number of events if an event function was nan."""
+IS_NAN, IS_FRESH = 1 << 32, 1 << 33
+"""Added to the number of events if an event function was nan; and if a lane has not made its first step yet."""
 
 
 class Happening(NamedTuple):
@@ -89,6 +92,7 @@ class Watch(Observer):
         self.sign = torch.where(fresh, self.value.sign(), sign)
         self.counts, self.start_noise, self.noise = counts.clone(), noise, torch.zeros_like(noise)
         self.step: Step | None = None
+        self.points: tuple[float, ...] = FIRST_POINTS
         self.happened: list[Happening] = []
         self.stop_t, self.stop_y = torch.full_like(t0, float("nan")), y0.clone()
         self.stop_event = torch.full_like(t0, -1, dtype=torch.int64)
@@ -102,28 +106,25 @@ class Watch(Observer):
         self.step = step = completed(self.f.of(self.lanes), self.solver, step)
         self.t0, self.t1 = (spread(t, self.t).detach() for t in (step.t0, step.t1))
         self.moved = self.t0 != self.t1
-        self.points = torch.linspace(0, 1, PARTS + 1, dtype=self.t.dtype, device=self.t.device).tolist()
         samples = [self._rows(self.value), *(self._at(torch.full_like(self.t0, s)) for s in self.points[1:])]
         self.values = torch.stack(samples)
-        before = self._start_of_step()
-        signs = torch.cat([before.unsqueeze(0), self.values[1:].sign()])
+        self.signs = signs = self._signs()
         change = signs[1:] - signs[:-1]
         wanted = self.t.new_tensor(self.directions).reshape(-1, 1)
         self.crossed = (signs[:-1] != 0) & (change != 0) & ((wanted == 0) | (change * wanted > 0)) & self.moved
-        self.signs = signs
         self.steady = self._steady(step)
         bad = (self.values.isnan() & self.moved).any()
-        return self.crossed.sum() + self.steady.sum() + bad * IS_NAN
+        fresh = (self._rows(self.fresh) & ~self.moved).any()
+        return self.crossed.sum() + self.steady.sum() + bad * IS_NAN + fresh * IS_FRESH
 
     def see(self, step: Step, count: int) -> Number | None:
         """Find when, and stop lanes that end or jump."""
         if self.step is None:
             return None
-        if count >= IS_NAN:
+        if count & IS_NAN:
             self._refuse()
-        stop = None
-        if count:
-            stop = self._record(self._locate())
+        stop = self._record(self._locate()) if count % IS_NAN else None
+        self.points = FIRST_POINTS if count & IS_FRESH else POINTS
         lanes = slice(None) if self.lanes is None else self.lanes
         self.value[:, lanes] = torch.where(self.moved, self.values[-1], self.values[0])
         self.sign[:, lanes] = torch.where(self.moved, self.signs[-1], self.sign[:, lanes])
@@ -140,11 +141,12 @@ class Watch(Observer):
         """Return the part (..., A) that belongs to the step's lanes."""
         return x if self.lanes is None else x.index_select(-1, self.lanes)
 
-    def _start_of_step(self) -> Tensor:
-        """Return the signs at the start of the step; 0 where a lane starts on the surface, up to rounding."""
+    def _signs(self) -> Tensor:
+        """Return the signs at the points of the step; 0 while a lane that starts on the surface has not left it."""
         noise = torch.maximum(self._noise(), self._rows(self.start_noise))
-        zero = self._rows(self.fresh) & (self.values[0].abs() <= noise)
-        return torch.where(zero, 0.0, self._rows(self.sign))
+        gone = (self.values.abs() > noise).cumsum(dim=0) > 0
+        signs = torch.cat([self._rows(self.sign).unsqueeze(0), self.values[1:].sign()])
+        return torch.where(self._rows(self.fresh) & ~gone, 0.0, signs)
 
     def _noise(self) -> Tensor:
         """Return how large values in this step may be where they should be zero: (E, A)."""

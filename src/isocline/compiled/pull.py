@@ -88,7 +88,7 @@ def attempt_adjoint(packed: Packed, solver: Solver, controller: Controller) -> C
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
         integrals = [torch.zeros_like(x) for x in chosen]
         # Stages beyond those with weights serve interpolation only.
-        for weight, k in zip(solver.weights, step.stages, strict=False):
+        for weight, k in zip(solver.weights or (), step.stages, strict=False):
             if weight:
                 a, bars, _ = slopes[id(k) if id(k) in slopes else carried]
                 scale = column(weight * h, a).reshape(())

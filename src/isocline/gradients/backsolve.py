@@ -155,7 +155,7 @@ class _BacksolveAdjoint(Rule):
         if isinstance(self.solver, BlackBox):
             return Restarts(captured, self.solver, self.controller, stops, ys, bars)
         leap = None
-        if problem.traced is not None and len(problem.y0) == 1:
+        if problem.traced is not None and len(problem.y0) == 1 and self.solver.weights is not None:
             leap = backwards(problem, problem.traced, self.solver, self.controller)
         return Sweep(captured, self.solver, self.controller, stops, ys, bars, leap)
 

@@ -1,6 +1,10 @@
 """Methods by name."""
 
+from isocline.solvers.adams import Adams
+from isocline.solvers.adams_fixed import AdamsFixed
+from isocline.solvers.auto import Auto
 from isocline.solvers.base import Solver
+from isocline.solvers.bdf import BDF
 from isocline.solvers.esdirk import ESDIRK
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
@@ -14,13 +18,21 @@ METHODS: dict[str, Solver] = {
     **{name: ESDIRK(tableau) for name, tableau in IMPLICIT.items()},
     **{name: Rosenbrock(tableau) for name, tableau in ROSENBROCK.items()},
     **{name: Splitting(composition) for name, composition in COMPOSITIONS.items()},
+    "auto": Auto(),
+    "adams": Adams(),
+    "adams_fixed": AdamsFixed(),
+    "bdf": BDF(),
     "reversible_heun": ReversibleHeun(),
 }
 """Every method that ``solve(method=...)`` knows by name."""
 
 __all__ = [
+    "BDF",
     "ESDIRK",
     "METHODS",
+    "Adams",
+    "AdamsFixed",
+    "Auto",
     "Reversible",
     "ReversibleHeun",
     "Rosenbrock",

@@ -75,8 +75,11 @@ class Solver(ABC):
 
     @property
     @abstractmethod
-    def weights(self) -> tuple[float, ...]:
-        """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step."""
+    def weights(self) -> tuple[float, ...] | None:
+        """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step.
+
+        None: the step is not made of its own stages alone.
+        """
 
     @property
     @abstractmethod
@@ -114,9 +117,14 @@ class Solver(ABC):
         return 0
 
     @property
+    def completes(self) -> bool:
+        """Whether ``complete`` must be called before a step is interpolated."""
+        return self.late_stages > 0
+
+    @property
     def dense_stages(self) -> int:
         """How many tensors ``interpolate`` reads in a step's stages."""
-        return len(self.weights)
+        return len(self.weights or ())
 
     def check(self, layout: Layout) -> None:  # noqa: B027
         """Raise ValueError at once if the method does not suit a state of this structure."""

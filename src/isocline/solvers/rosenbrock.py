@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isocline.jacobian import UserJacobian, linearize
+from isocline.jacobian import Linear, UserJacobian, count, linearize
 from isocline.numbers import Number, column
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.solvers.polynomial import polynomials
@@ -113,9 +113,18 @@ class Rosenbrock(Solver):
 
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Linearise f, factorise, and solve for the stages one after another."""
+        near = self.linearize(f, t0, y0)
+        return self.step_near(near, f, t0, t1, y0)
+
+    def linearize(self, f: Field, t0: Number, y0: Tensor) -> Linear:
+        """Return f with its derivatives at a step's start: with a graph where autograd watches."""
+        count(f)
+        return linearize(f, t0, y0, torch.is_grad_enabled(), self.jacobian)
+
+    def step_near(self, near: Linear, f: Field, t0: Number, t1: Number, y0: Tensor) -> Attempt:
+        """Take the step with f linearised at its start."""
         tableau = self.tableau
         h = t1 - t0
-        near = linearize(f, t0, y0, torch.is_grad_enabled(), self.jacobian)
         scale = column(h, y0)
         matrix = near.by_state * (-tableau.gamma * scale.unsqueeze(2) if isinstance(h, Tensor) else -tableau.gamma * h)
         matrix.diagonal(dim1=1, dim2=2).add_(1.0)
