@@ -110,7 +110,12 @@ class SciPy(BlackBox):
             return Trace(ys, ts[0], Status.NON_FINITE, 0, ())
         function = _Function(f, ts[0], y0, f0)
         solver = getattr(_load(), self.method)(
-            function, ts[0], y0.numpy(), ts[-1], **_settings(limits, ts), **self._jacobian(function, f0.dtype, limits)
+            function,
+            ts[0],
+            y0.numpy(),
+            ts[-1],
+            **_settings(self.method, limits, ts),
+            **self._jacobian(function, f0.dtype, limits),
         )
         sign = 1.0 if ts[-1] > ts[0] else -1.0
         steps, saved, pieces = 0, 1, []
@@ -216,10 +221,12 @@ def _advance(solver: Any, function: _Function) -> Status:
     return Status.STEP_TOO_SMALL if stuck else Status.RUNNING
 
 
-def _settings(limits: Limits, ts: Sequence[float]) -> dict[str, Any]:
+def _settings(method: str, limits: Limits, ts: Sequence[float]) -> dict[str, Any]:
     first = None if limits.dt0 is None else min(limits.dt0, abs(ts[-1] - ts[0]))
     # SciPy accepts no smaller rtol, and warns.
     rtol = torch.as_tensor(limits.rtol, dtype=torch.float64).clamp(min=100 * torch.finfo(torch.float64).eps)
+    # Radau and BDF know a single one only: the strictest.
+    rtol = rtol.min() if method in ("Radau", "BDF") else rtol
     tolerances = {"rtol": rtol.numpy(), "atol": torch.as_tensor(limits.atol, dtype=torch.float64).numpy()}
     return {**tolerances, "max_step": limits.dt_max, "first_step": first}
 
