@@ -387,3 +387,40 @@ def test_black_boxes_know_no_events(option: dict[str, Any]) -> None:
     pytest.importorskip("scipy")
     with pytest.raises(ValueError, match="does not show its steps"):
         iso.solve(circle, tensor(1.0, 0.0), (0.0, 1.0), method=iso.SciPy("RK45"), **option)
+
+
+def test_lanes_with_their_own_times_directions_and_arguments() -> None:
+    """y' = k y, some lanes backwards, over two batch dimensions; crossings of c at log(c / y0) / k."""
+    k = tensor(1.0, 2.0, -1.0, 0.5, 1.5, 0.7).reshape(2, 3).requires_grad_()
+    ends = tensor(3.0, 3.0, -3.0, 0.1, 3.0, -3.0).reshape(2, 3)
+    y0 = torch.ones(2, 3, 1, dtype=torch.float64, requires_grad=True)
+    up = iso.Event(lambda t, y, k: y[..., 0] - 1.3, direction=1, terminal=False)
+    end = iso.Event(lambda t, y, k: y[..., 0] - 1.7)
+    options: dict[str, Any] = {**TIGHT, "batch_dims": 2, "args": (iso.PerLane(k),)}
+    sol = iso.solve(lambda t, y, k: k.unsqueeze(-1) * y, y0, (0.0, ends), event=(up, end), **options)
+    happens = tensor(1, 1, 1, 0, 1, 0).bool().reshape(2, 3)
+    for found, level in ((sol.event_ts[0][0], 1.3), (sol.event_t, 1.7)):
+        expected = torch.where(happens, math.log(level) / k, float("nan"))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9, equal_nan=True)
+    assert torch.equal(sol.status == iso.Status.EVENT, happens)
+    (slope,) = torch.autograd.grad(sol.event_t[happens].sum(), k)
+    expected = torch.where(happens, -math.log(1.7) / k**2, 0.0)
+    torch.testing.assert_close(slope, expected.detach(), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_of_lanes_that_left(gradient: str) -> None:
+    """Saved states and event times of many lanes, most of which have ended before the last."""
+    rates = torch.linspace(0.3, 3.0, 12, dtype=torch.float64).requires_grad_()
+    options: dict[str, Any] = {**TIGHT, "batch_dims": 1, "gradient": GRADIENTS[gradient], "args": (iso.PerLane(rates),)}
+    ts = torch.linspace(0, 6, 13, dtype=torch.float64)
+    sol = iso.solve(lambda t, y, k: -k * y, torch.ones(12).double(), ts, event=lambda t, y, k: y - 0.25, **options)
+    expected = math.log(4) / rates
+    torch.testing.assert_close(sol.event_t, expected, rtol=0, atol=1e-9)
+    saved = torch.exp(-rates * ts.unsqueeze(1))
+    saved = torch.where(saved >= 0.25, saved, 0.0)
+    loss = sol.event_t.sum() + sol.ys.nan_to_num(0.0).square().sum()
+    found = torch.autograd.grad(loss, rates)
+    torch.testing.assert_close(
+        found, torch.autograd.grad(expected.sum() + saved.square().sum(), rates), rtol=1e-7, atol=1e-7
+    )

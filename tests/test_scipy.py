@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.problems.stiff import ROBERTSON
 from scipy.integrate import solve_ivp
 from torch import Tensor
 from torch.testing import assert_close
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 import isocline as iso
 from isocline import Status
 from isocline.solvers.scipy_ import ORDERS, _load
-from problems import HOPF, ROBERTSON
+from problems import HOPF
 
 F64 = torch.float64
 methods = pytest.mark.parametrize("method", ORDERS)

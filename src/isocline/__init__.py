@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.restart import SolverState
@@ -17,6 +18,7 @@ from isocline.solvers import (
     Adams,
     AdamsFixed,
     Auto,
+    Radau,
     Reversible,
     Rosenbrock,
     RungeKutta,
@@ -43,13 +45,16 @@ __all__ = [
     "Auto",
     "BacksolveAdjoint",
     "Controller",
+    "CubicHermite",
     "DirectAdjoint",
     "Event",
     "FixedStep",
     "Gradient",
     "ImplicitTableau",
+    "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Radau",
     "RecursiveCheckpointAdjoint",
     "Reversible",
     "Rosenbrock",

@@ -1,6 +1,5 @@
 """Newton iterations for the equations ``k = f(t, psi + d k)`` of implicit methods, in every lane by itself."""
 
-from math import sqrt
 from typing import Any, NamedTuple
 
 import torch
@@ -44,7 +43,8 @@ class Iteration(NamedTuple):
         """Return how far to iterate, beside what the error control tolerates (Hairer & Wanner 1996, IV.8)."""
         rtol = float(self.accuracy.rtol) or 1e-4
         finest = 10 * float(torch.finfo(dtype).eps) / rtol
-        return min(1.0, max(finest, 0.03 if rtol > 1e-6 else 30 * sqrt(rtol)))
+        # Tight tolerances go further still, so that results are smooth enough to take differences of.
+        return min(1.0, max(finest, min(0.03, 3e4 * rtol)))
 
     def begin(self, y0: Tensor) -> Carry:
         """Return the memory before the first step: no Jacobian yet, and no idea of the rate."""

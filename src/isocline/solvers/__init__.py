@@ -6,6 +6,7 @@ from isocline.solvers.auto import Auto
 from isocline.solvers.base import Solver
 from isocline.solvers.bdf import BDF
 from isocline.solvers.esdirk import ESDIRK
+from isocline.solvers.radau import Radau
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
@@ -22,6 +23,7 @@ METHODS: dict[str, Solver] = {
     "adams": Adams(),
     "adams_fixed": AdamsFixed(),
     "bdf": BDF(),
+    "radau": Radau(),
     "reversible_heun": ReversibleHeun(),
 }
 """Every method that ``solve(method=...)`` knows by name."""
@@ -33,6 +35,7 @@ __all__ = [
     "Adams",
     "AdamsFixed",
     "Auto",
+    "Radau",
     "Reversible",
     "ReversibleHeun",
     "Rosenbrock",

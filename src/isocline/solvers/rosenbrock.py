@@ -128,7 +128,8 @@ class Rosenbrock(Solver):
         scale = column(h, y0)
         matrix = near.by_state * (-tableau.gamma * scale.unsqueeze(2) if isinstance(h, Tensor) else -tableau.gamma * h)
         matrix.diagonal(dim1=1, dim2=2).add_(1.0)
-        # Singular, or not finite: what comes of it is inf or nan, and the step is rejected.
+        # What comes of a singular matrix is inf or nan, and the step is rejected; but one over inf would be zero.
+        usable = matrix.detach().flatten(1).isfinite().all(dim=1, keepdim=True)
         factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
         drift = scale * near.by_time
         stages: list[Tensor] = []
@@ -138,7 +139,8 @@ class Rosenbrock(Solver):
             known = scale * (slope + d * drift)
             known = tableau.gamma * (known + _sum(coupling, stages) if stages else known)
             stages.append(torch.linalg.lu_solve(factors, pivots, known.unsqueeze(2)).squeeze(2))
-        return Attempt(y0 + _sum(tableau.b, stages), _sum(tableau.error, stages), tuple(stages), ())
+        y1 = torch.where(usable, y0 + _sum(tableau.b, stages), float("inf"))
+        return Attempt(y1, _sum(tableau.error, stages), tuple(stages), ())
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""
