@@ -75,8 +75,8 @@ def test_order_between_the_steps(problem: Problem, method: str) -> None:
     assert slope(errors) == pytest.approx(order, abs=0.15)
 
 
-# At high order it is not far from the coarsest steps that are asymptotic to rounding errors, so slopes are less sharp; and
-# on each of the problems the leading errors of some method nearly cancel, hence the median.
+# At high order it is not far from the coarsest steps that are asymptotic to rounding errors: slopes are less sharp. And
+# the leading errors of some method nearly cancel on each of the problems, hence the median.
 
 
 @high_methods
