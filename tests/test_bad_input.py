@@ -204,8 +204,8 @@ BAD = {
     "bool tensor among times": Bad(solve(ts=(torch.tensor(False), 1.0)), TypeError, "ts must be real numbers"),
     "string among tensor times": Bad(solve(ts=(torch.tensor(0.0), "a")), TypeError, "ts must be numbers"),
     "FixedStep of a string": Bad(lambda: iso.FixedStep("0.1"), TypeError, "dt must be a number"),  # type: ignore[arg-type]
-    "rtol is a string": Bad(solve(rtol="1e-3"), TypeError, "rtol and atol must be numbers"),
-    "rtol is a tensor": Bad(solve(rtol=torch.tensor([1e-3, 1e-4])), TypeError, "rtol and atol must be numbers"),
+    "rtol is a string": Bad(solve(rtol="1e-3"), TypeError, "rtol must be a number, a tensor, or tensors in"),
+    "rtol of too many": Bad(solve(rtol=torch.full((7,), 1e-3)), ValueError, "that does not broadcast against"),
     "params is a module": Bad(solve(params=nn.Linear(2, 2)), TypeError, "params must be tensors"),
     "norm of the wrong shape": Bad(
         solve(y0=LANES, batch_dims=1, controller=iso.PID(norm=lambda e: e)), ValueError, "norm must return"

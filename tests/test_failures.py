@@ -10,9 +10,10 @@ from torch.testing import assert_close
 
 import isocline as iso
 from isocline import Status
+from problems import ANY_STATE
 
 F64 = torch.float64
-ADAPTIVE = sorted(name for name, solver in iso.METHODS.items() if solver.error_order is not None)
+ADAPTIVE = sorted(name for name in ANY_STATE if iso.METHODS[name].error_order is not None)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def test_a_field_that_is_nan_at_the_start_without_a_carry(method: str) -> None:
     assert sol.stats.steps <= 50
 
 
-@pytest.mark.parametrize("method", sorted(iso.METHODS))
+@pytest.mark.parametrize("method", sorted(ANY_STATE))
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_initial_state_that_is_not_finite(method: str, value: float) -> None:
     y0 = torch.tensor([1.0, value], dtype=F64)
@@ -97,14 +98,16 @@ def test_a_field_that_becomes_nan(method: str) -> None:
     assert where(message(nan_after_one, method=method)) == pytest.approx(1.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("method", sorted(iso.METHODS))
+@pytest.mark.parametrize("method", sorted(ANY_STATE))
 def test_a_field_that_becomes_nan_under_fixed_steps(method: str) -> None:
     """A fixed step is tried once."""
     sol = attempt(nan_after_one, method=method, controller=iso.FixedStep(0.1))
     assert sol.status == Status.NON_FINITE
     assert sol.stats.rejected == 1
-    assert 11 <= sol.stats.steps <= 12
-    assert where(message(nan_after_one, method=method, controller=iso.FixedStep(0.1))) == pytest.approx(1.05, abs=0.051)
+    ahead = method == "kvaerno5"  # has a node beyond the step's end
+    assert 11 - ahead <= sol.stats.steps <= 12
+    reached = where(message(nan_after_one, method=method, controller=iso.FixedStep(0.1)))
+    assert reached == pytest.approx(1.05 - 0.1 * ahead, abs=0.051)
 
 
 @pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5"])

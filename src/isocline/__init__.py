@@ -3,14 +3,31 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
+from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
+from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
-from isocline.solvers import METHODS, RungeKutta, Solver
+from isocline.solvers import (
+    BDF,
+    ESDIRK,
+    METHODS,
+    Adams,
+    AdamsFixed,
+    Auto,
+    Radau,
+    Reversible,
+    Rosenbrock,
+    RungeKutta,
+    SciPy,
+    Solver,
+)
+from isocline.split import Split
 from isocline.state import Status
-from isocline.tableaus import Tableau
+from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
 
 try:
     __version__ = version("isocline")
@@ -18,23 +35,40 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0"
 
 __all__ = [
+    "BDF",
+    "ESDIRK",
     "METHODS",
     "PID",
+    "Adams",
+    "AdamsFixed",
     "AugmentedNeuralODE",
+    "Auto",
     "BacksolveAdjoint",
     "Controller",
+    "CubicHermite",
     "DirectAdjoint",
+    "Event",
     "FixedStep",
     "Gradient",
+    "ImplicitTableau",
+    "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Radau",
     "RecursiveCheckpointAdjoint",
+    "Reversible",
+    "Rosenbrock",
+    "RosenbrockTableau",
     "RungeKutta",
+    "SciPy",
     "Solution",
     "SolveError",
     "Solver",
+    "SolverState",
+    "Split",
     "Stats",
     "Status",
+    "SteadyState",
     "Tableau",
     "solve",
 ]

@@ -74,13 +74,13 @@ class Active:
         """
         try:
             everything = self._sample(None, self._beside(state, stay))
-            alike = []
+            same = []
             for rows in (stay.flip(0), stay[-1:])[: len(stay)]:
                 some = self._sample(rows, select(state, rows))
-                alike += [_alike(b, a.index_select(0, rows)) for a, b in zip(everything, some, strict=True)]
+                same += [alike(b, a.index_select(0, rows)) for a, b in zip(everything, some, strict=True)]
         except Exception:  # whatever f may raise when its rows are not those it expects
             return False
-        return bool(torch.stack(alike).all())
+        return bool(torch.stack(same).all())
 
     def _sample(self, lanes: Tensor | None, state: State) -> tuple[Tensor, Tensor]:
         """Return f, and a number made of it by the controller's norm."""
@@ -97,7 +97,7 @@ class Active:
         return select(state, torch.where(running, torch.arange(self.rows, device=stay.device), stay[0]))
 
 
-def _alike(a: Tensor, b: Tensor) -> Tensor:
+def alike(a: Tensor, b: Tensor) -> Tensor:
     """Whether two results agree, beside the largest number of each lane."""
     bound = ALIKE * torch.finfo(a.dtype).eps * torch.maximum(a.abs(), b.abs()).amax(dim=1, keepdim=True)
     return ((a == b) | ((a - b).abs() <= bound) | (a.isnan() & b.isnan())).all()

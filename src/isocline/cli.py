@@ -7,11 +7,13 @@ from tyro.extras import SubcommandApp
 
 from isocline.data import DataError
 from isocline.experiments.demo import Demo, run_demo
+from isocline.experiments.methods import Methods, run_methods
 from isocline.experiments.run_folder import RunFolderError
 from isocline.experiments.train_mnist import TrainMnist, run_train_mnist
 
 _APP, _TRAIN = SubcommandApp(), SubcommandApp()
 _APP.command(name="demo")(Demo)
+_APP.command(name="methods")(Methods)
 _APP.command(_TRAIN, name="train")
 _TRAIN.command(name="mnist")(TrainMnist)
 
@@ -25,6 +27,8 @@ def main() -> None:
     try:
         if isinstance(command, Demo):
             run_demo(command)
+        elif isinstance(command, Methods):
+            run_methods(command)
         else:
             run_train_mnist(command)
     except (DataError, RunFolderError) as error:

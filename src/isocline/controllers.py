@@ -5,17 +5,23 @@ from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from numbers import Real
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from isocline.checks import check_numbers
-from isocline.numbers import Number, clip, column, isfinite, read, sign, time_dtype, where
-from isocline.solvers.base import Attempt, Field, Solver
+from isocline.layout import Layout
+from isocline.numbers import Number, both, clip, column, isfinite, negate, read, sign, time_dtype, where
+from isocline.solvers.base import Attempt, BlackBox, Field, Solver
+from isocline.tree import leaves, map_leaves
 
 Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
 """How the scaled error (L, n) of a lane becomes one number: (L,)."""
+
+Tolerance = Any
+"""A number, a tensor that broadcasts against the state of a lane, or the user's structure of such."""
 
 Memory = tuple[Number, ...]
 """What a controller remembers from step to step."""
@@ -48,6 +54,10 @@ class Controller(ABC):
     @abstractmethod
     def evaluations(self) -> int:
         """How often ``init`` evaluates f, besides f(t0, y0)."""
+
+    def fitted(self, layout: Layout) -> "Controller":
+        """Return the controller for states of this layout."""
+        return self
 
     @abstractmethod
     def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
@@ -88,10 +98,15 @@ def replaced(controller: Controller, values: Sequence[Tensor]) -> Controller:
 @lru_cache(maxsize=256)
 def compilable(controller: Controller, device: torch.device) -> tuple[Controller, Hashable]:
     """Return the controller with tensors for its tunable settings, and all others as something to compare."""
-    values = [torch.tensor(getattr(controller, name), dtype=time_dtype(device)) for name in controller.tunable]
+    values = [torch.as_tensor(getattr(controller, name), dtype=time_dtype(device)) for name in controller.tunable]
     changed = replaced(controller, [value.to(device) for value in values])
-    fixed = ((name, value) for name, value in vars(controller).items() if name not in controller.tunable)
-    return changed, (type(controller), *fixed)
+    return changed, fixed_settings(controller)
+
+
+def fixed_settings(controller: Controller) -> Hashable:
+    """Return all that is not tunable as something to compare."""
+    fixed = ((name, value) for name, value in vars(controller).items() if name not in (*controller.tunable, "given"))
+    return (type(controller), *fixed)
 
 
 @dataclass(frozen=True)
@@ -127,7 +142,12 @@ class FixedStep(Controller):
             raise ValueError(f"FixedStep needs a positive finite dt, got {self.dt}; the direction comes from ts")
 
     def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
-        """Refuse at once what could not end within max_steps."""
+        """Refuse at once what could not end within max_steps, and methods that choose their own steps."""
+        if isinstance(solver, BlackBox):
+            raise ValueError(
+                f"{solver.name} chooses its own steps, so FixedStep cannot be had with it: give rtol and atol, or "
+                "controller=PID(rtol=..., atol=...)"
+            )
         needed = ((t1 - t0).abs().max() / self.dt).item()
         if needed > max_steps * (1 + 1e-6):
             raise ValueError(
@@ -160,7 +180,7 @@ class FixedStep(Controller):
         return verdict.finite, where(verdict.finite, sign(verdict.h) * self.dt, 0.0), memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PID(Controller):
     r"""Error control: the next step is h times a factor made from the last three scaled errors.
 
@@ -172,8 +192,10 @@ class PID(Controller):
     problems.
 
     Args:
-        rtol: relative tolerance per step. The default suits float32: a hundred times its resolution.
-        atol: absolute tolerance per step, in the units of y.
+        rtol: relative tolerance per step. The default suits float32: a hundred times its resolution. A number, or
+            for tolerances of each component a tensor that broadcasts against y0 (with ``batch_dims`` against one
+            sample), or y0's structure of such.
+        atol: absolute tolerance per step, in the units of y; likewise.
         pcoeff: proportional coefficient P.
         icoeff: integral coefficient I.
         dcoeff: derivative coefficient D.
@@ -183,6 +205,9 @@ class PID(Controller):
         dt0: size of the first step; None chooses it (Hairer, Norsett & Wanner 1993, II.4), at two evaluations of f.
         dt_max: largest step, in the units of time.
         norm: "rms" over all numbers of a lane (the field's standard), "max", or a function (L, n) -> (L,).
+        dt_min: smallest step. Where a smaller one would be needed a lane fails with STEP_TOO_SMALL; the last step, and
+            those that end at ``step_ts``, are as short as they have to be.
+        force_dt_min: accept steps of ``dt_min`` whatever their error, instead of failing.
 
     References:
         Soderlind 2003, ACM Trans. Math. Softw. 29, doi:10.1145/641876.641877; Hairer, Norsett & Wanner 1993, II.4;
@@ -195,8 +220,8 @@ class PID(Controller):
         0.368
     """
 
-    rtol: float = 1e-5
-    atol: float = 1e-6
+    rtol: Tolerance = 1e-5
+    atol: Tolerance = 1e-6
     pcoeff: float = 0.1
     icoeff: float = 0.9
     dcoeff: float = 0.0
@@ -206,11 +231,43 @@ class PID(Controller):
     dt0: float | None = None
     dt_max: float = float("inf")
     norm: Norm = "rms"
+    dt_min: float = 0.0
+    force_dt_min: bool = False
+
+    # Of each component, in a fitted controller only.
+    rtols: ClassVar[Tensor]
+    atols: ClassVar[Tensor]
 
     @property
     def tunable(self) -> tuple[str, ...]:
         """The tolerances."""
-        return ("rtol", "atol")
+        return ("rtol", "atol", "rtols", "atols") if "rtols" in vars(self) else ("rtol", "atol")
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by value."""
+        return type(other) is PID and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Hash by value, tolerances in tensors included."""
+        return hash(self._key())
+
+    def _key(self) -> Hashable:
+        return tuple((name, _frozen(value)) for name, value in vars(self).items() if name != "given")
+
+    def fitted(self, layout: Layout) -> "PID":
+        """Return the controller with tolerances of each component (n,), if there are such.
+
+        ``rtol`` and ``atol`` are then the smallest of them, and ``given`` is the controller as it was.
+        """
+        if isinstance(self.rtol, Real) and isinstance(self.atol, Real):
+            return self
+        changed = copy(self)
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            object.__setattr__(changed, f"{name}s", layout.of_components(name, value))
+            object.__setattr__(changed, name, _least(value))
+        object.__setattr__(changed, "given", self)
+        return changed
 
     @property
     def evaluations(self) -> int:
@@ -219,11 +276,14 @@ class PID(Controller):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_numbers("rtol and atol must be numbers", self.rtol, self.atol)
+        for name in ("rtol", "atol"):
+            object.__setattr__(self, name, _own(name, getattr(self, name)))
         check_numbers("pcoeff, icoeff and dcoeff must be numbers", self.pcoeff, self.icoeff, self.dcoeff)
         check_numbers("safety and factors must be numbers", self.safety, self.factor_min, self.factor_max)
-        check_numbers("dt0 and dt_max must be numbers", self.dt_max, 1.0 if self.dt0 is None else self.dt0)
-        if not (self.rtol >= 0 and self.atol >= 0 and 0 < self.rtol + self.atol < float("inf")):
+        numbers = self.dt_max, self.dt_min, 1.0 if self.dt0 is None else self.dt0
+        check_numbers("dt0, dt_max and dt_min must be numbers", *numbers)
+        rtol, atol = _least(self.rtol), _least(self.atol)
+        if not (rtol >= 0 and atol >= 0 and 0 < rtol + atol < float("inf")):
             raise ValueError(
                 f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}"
             )
@@ -232,6 +292,11 @@ class PID(Controller):
         if not self.dt_max > 0 or (self.dt0 is not None and not 0 < self.dt0 < float("inf")):
             raise ValueError(
                 f"dt0 and dt_max must be positive (ts gives the direction), got dt0={self.dt0}, dt_max={self.dt_max}"
+            )
+        if not 0 <= self.dt_min < self.dt_max or (self.force_dt_min and not self.dt_min):
+            raise ValueError(
+                f"dt_min must be >= 0 and below dt_max, and positive to be forced; got dt_min={self.dt_min}, "
+                f"dt_max={self.dt_max}, force_dt_min={self.force_dt_min}"
             )
         if not callable(self.norm) and self.norm not in ("rms", "max"):
             raise ValueError(f"norm must be 'rms', 'max' or a function, got {self.norm!r}")
@@ -244,7 +309,7 @@ class PID(Controller):
                 "adaptive method such as 'tsit5'"
             )
         resolution = torch.finfo(dtype).eps
-        if self.rtol < resolution and self.atol < resolution:
+        if _least(self.rtol) < resolution and _least(self.atol) < resolution:
             raise ValueError(
                 f"rtol={self.rtol} and atol={self.atol} are below what {dtype} resolves (about {resolution:.1e}); "
                 "loosen rtol, or solve in float64 with y0.double()"
@@ -258,7 +323,8 @@ class PID(Controller):
             span = t1 - t0
             one = span * 0 + 1.0
             size = one * self.dt0 if self.dt0 else self._first_step(f, solver, t0, span, y0, f0())
-            size = clip(where(size > abs(span), abs(span), size), 0.0, self.dt_max)
+            size = clip(size, self.dt_min, self.dt_max)
+            size = where(size > abs(span), abs(span), size)
             return size * sign(span), (one, one.clone() if isinstance(one, Tensor) else one) if self.dcoeff else (one,)
 
     def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
@@ -280,19 +346,33 @@ class PID(Controller):
         last = memory[0]
         p, i, d = self.pcoeff / k, self.icoeff / k, self.dcoeff / k
         factor = self.safety * e ** -(p + i + d)
-        if p or d:
+        if self.pcoeff or self.dcoeff:
             factor = factor * last ** (p + 2 * d)
-        if d:
+        if self.dcoeff:
             factor = factor * memory[1] ** -d
         if growth is not None:
             factor = where(accept, growth, factor)
         factor = clip(where(accept, factor, clip(factor, 0.0, self.safety)), self.factor_min, self.factor_max)
         dt = clip(h * factor, -self.dt_max, self.dt_max)
+        if self.dt_min:
+            accept, dt = self._not_below(verdict, accept, dt)
         recent = where(accept, clip(e, SMALLEST_MEMORY, float("inf")), last)
-        return accept, dt, (recent, where(accept, last, memory[1])) if d else (recent,)
+        return accept, dt, (recent, where(accept, last, memory[1])) if self.dcoeff else (recent,)
+
+    def _not_below(self, verdict: Verdict, accept: Number, dt: Number) -> tuple[Number, Number]:
+        """Keep steps from becoming shorter than dt_min; a size of 0 says that there will be no other."""
+        smallest = abs(verdict.h) <= self.dt_min * (1 + 1e-12)
+        if self.force_dt_min:
+            accept = accept | both(smallest, verdict.finite)
+        dt = where(abs(dt) < self.dt_min, sign(verdict.h) * self.dt_min, dt)
+        return accept, where(both(smallest, negate(accept)), 0.0, dt)
 
     def _scale(self, size: Tensor) -> Tensor:
-        scale = self.atol + self.rtol * size
+        rtol, atol = self.rtol, self.atol
+        if "rtols" in vars(self):
+            # An adjoint beside the state is judged like the component that it belongs to.
+            rtol, atol = (x.to(size.dtype).repeat(size.shape[1] // len(x)) for x in (self.rtols, self.atols))
+        scale: Tensor = atol + rtol * size
         # With atol = 0 a number that is zero and stays so has no error: 0 / tiny, not 0 / 0.
         never_zero = not isinstance(self.atol, Tensor) and self.atol > 0
         return scale if never_zero else scale.clamp(min=torch.finfo(scale.dtype).tiny)
@@ -334,6 +414,37 @@ class PID(Controller):
 def _rms(x: Tensor) -> Tensor:
     rms: Tensor = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5
     return rms
+
+
+def _own(name: str, tolerance: Tolerance) -> Tolerance:
+    """Return a tolerance, copied where it is in tensors; raise TypeError if it is none."""
+    if isinstance(tolerance, (Tensor, tuple, list, dict)):
+        return map_leaves(lambda x: _own_leaf(name, x), tolerance)
+    check_numbers(f"{name} must be a number, a tensor, or tensors in y0's structure", tolerance)
+    return tolerance
+
+
+def _own_leaf(name: str, x: object) -> Tensor:
+    if isinstance(x, Tensor):
+        return x.detach().clone()
+    check_numbers(f"{name} must hold numbers or tensors", x)
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def _least(tolerance: Tolerance) -> float:
+    """Return the smallest of the tolerances."""
+    if isinstance(tolerance, Real):
+        return float(tolerance)
+    return float(min(x.min().item() if not bool(x.isnan().any()) else float("nan") for x in leaves(tolerance)))
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return a setting as something to compare by value."""
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), *value.flatten().tolist())
+    if isinstance(value, (tuple, list, dict)):
+        return (repr(map_leaves(lambda _: None, value)), *map(_frozen, leaves(value)))
+    return value  # type: ignore[no-any-return]
 
 
 ITERATED = 1e-9

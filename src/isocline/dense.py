@@ -25,28 +25,21 @@ class Interpolant:
 
     def __call__(self, t: Tensor) -> Tree:
         """Return the state at t: a time, (S,) times, or (S, *batch) times."""
+        times = self.times_of_lanes(t)
+        check_range(times, self.dense.t0[0], self.dense.t1[-1], self.sign)
+        y = self.evaluate(times)
+        return self.layout.unpack(y if t.ndim else y[0])
+
+    def times_of_lanes(self, t: Tensor) -> Tensor:
+        """Return what the user asks for as (S, L)."""
         lanes = self.layout.lanes
         batch = tuple(self.layout.batch_shape)
         if t.ndim > 1 and tuple(t.shape[1:]) != batch:
             raise ValueError(f"times must be one time, (S,) or (S, *batch) with batch {batch}; got {tuple(t.shape)}")
-        times = t.reshape(-1, lanes) if t.ndim > 1 else t.reshape(-1, 1).expand(-1, lanes)
-        self._check_range(times)
-        y = self._evaluate(times)
-        return self.layout.unpack(y if t.ndim else y[0])
+        return t.reshape(-1, lanes) if t.ndim > 1 else t.reshape(-1, 1).expand(-1, lanes)
 
-    def _check_range(self, times: Tensor) -> None:
-        early = (times - self.dense.t0[0]) * self.sign < 0
-        late = (times - self.dense.t1[-1]) * self.sign > 0
-        outside = early | late | times.isnan()
-        if not bool(outside.any()):
-            return
-        row, lane = outside.nonzero()[0].tolist()
-        first, last = self.dense.t0[0, lane].item(), self.dense.t1[-1, lane].item()
-        raise ValueError(
-            f"sol(t) knows times from {first:.6g} to {last:.6g} (lane {lane}); got {times[row, lane].item():.6g}"
-        )
-
-    def _evaluate(self, times: Tensor) -> Tensor:
+    def evaluate(self, times: Tensor) -> Tensor:
+        """Return the states (S, L, n) at times (S, L) that are known to lie inside."""
         count, lanes = times.shape
         ends = (self.dense.t1.detach() * self.sign).T.contiguous()
         wanted = (times.detach() * self.sign).T.contiguous()
@@ -56,3 +49,38 @@ class Interpolant:
         t0, t1, y0, y1, stages = (part[rows, columns] for part in self.dense)
         step = Step(t0, t1, y0, y1, stages.unbind(dim=1), ())
         return self.solver.interpolate(step, times.reshape(-1)).reshape(count, lanes, -1)
+
+
+def check_range(times: Tensor, first: Tensor, last: Tensor, sign: Number) -> None:
+    """Refuse times (S, L) that are not between first and last, (L,) each."""
+    outside = ((times - first) * sign < 0) | ((times - last) * sign > 0) | times.isnan()
+    if not bool(outside.any()):
+        return
+    row, lane = outside.nonzero()[0].tolist()
+    raise ValueError(
+        f"sol(t) knows times from {first[lane].item():.6g} to {last[lane].item():.6g} (lane {lane}); got "
+        f"{times[row, lane].item():.6g}"
+    )
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Interpolants of several segments, each from where it begins to where it ends, (L,) each."""
+
+    parts: list[tuple[Interpolant, Tensor, Tensor]]
+    sign: Number
+    layout: Layout
+
+    def __call__(self, t: Tensor) -> Tree:
+        """Return the state at t; where a segment ends that before a jump."""
+        lanes, first, last = self.layout.lanes, self.parts[0], self.parts[-1]
+        times = first[0].times_of_lanes(t)
+        check_range(times, first[1], last[2], self.sign)
+        y = None
+        for part, start, end in self.parts:
+            # A lane that is elsewhere is looked up at an end, and not used.
+            inside = torch.minimum(torch.maximum(times * self.sign, start * self.sign), end * self.sign) * self.sign
+            states = part.evaluate(inside)
+            y = states if y is None else torch.where(((times - start) * self.sign > 0).unsqueeze(2), states, y)
+        assert y is not None
+        return self.layout.unpack(y if t.ndim else y[0].reshape(lanes, -1))

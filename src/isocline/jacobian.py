@@ -1,14 +1,19 @@
 """Derivatives of a field with respect to state and time, for methods that linearise it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from isocline.history import is_own, own_leaf, walk
 from isocline.numbers import Number, spread, time_dtype
 from isocline.solvers.base import Field
+from isocline.tree import describe
+
+UserJacobian = Callable[..., Tensor]
+"""df/dy by the user, called as f is: ``jacobian(t, y, *args)``; see ``linearize``."""
 
 
 class Linear(NamedTuple):
@@ -22,7 +27,9 @@ class Linear(NamedTuple):
     """f_t (L, n)."""
 
 
-def linearize(f: Field, t: Number, y: Tensor, create_graph: bool = False) -> Linear:
+def linearize(
+    f: Field, t: Number, y: Tensor, create_graph: bool = False, jacobian: UserJacobian | None = None
+) -> Linear:
     """Return f and its derivatives at (t (L,), y (L, n)), by one evaluation and n backward passes through it, batched.
 
     Lanes do not depend on each other, so row i of all their Jacobians comes from one product.
@@ -31,25 +38,71 @@ def linearize(f: Field, t: Number, y: Tensor, create_graph: bool = False) -> Lin
         f: the field.
         t: time of each lane.
         y: states.
-        create_graph: whether the derivatives are to be differentiated themselves; else they are constants.
+        create_graph: whether all three are to be differentiated themselves; else they are constants.
+        jacobian: gives J instead: a tensor (n, n), or (*batch, n, n) per sample, n being the numbers of a lane. Then
+            there are two backward passes, for f_t.
+
+    Raises:
+        ValueError: ``jacobian`` returned something that does not fit.
     """
     like = torch.zeros((), dtype=time_dtype(y.device), device=y.device)
-    with torch.enable_grad():
-        t, y = (_leaf(x, create_graph) for x in (spread(t, like), y))
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        t, y = (x if create_graph and x.requires_grad else own_leaf(x) for x in (spread(t, like), y))
         dy = f(t, y)
-        if not dy.requires_grad:
-            zero = dy.unsqueeze(2) * y.new_zeros(y.shape[1])
-            return Linear(dy, zero, torch.zeros_like(dy))
-        by_state, by_time = _rows(dy, (y, t), create_graph)
-    by_time = by_time.squeeze(2).to(dy.dtype)
-    return Linear(dy, by_state, by_time) if create_graph else Linear(dy.detach(), by_state.detach(), by_time.detach())
+        create_graph = create_graph and _differentiable(dy, t, y)
+        if jacobian is not None:
+            parts = dy, given(jacobian, f, t, y), _slope(dy, t, create_graph)
+        elif dy.requires_grad:
+            by_state, by_time = rows(dy, (y, t), create_graph)
+            parts = dy, by_state, by_time.squeeze(2)
+        else:
+            parts = dy, dy.unsqueeze(2) * y.new_zeros(y.shape[1]), torch.zeros_like(dy)
+    by_f, by_state, by_time = parts if create_graph else (part.detach() for part in parts)
+    return Linear(by_f, by_state, by_time.to(dy.dtype))
 
 
-def _leaf(x: Tensor, create_graph: bool) -> Tensor:
-    return x if create_graph and x.requires_grad else x.detach().requires_grad_()
+def _differentiable(dy: Tensor, t: Tensor, y: Tensor) -> bool:
+    """Whether dy depends on anything that requires grad besides what was made here."""
+    if not (is_own(t) and is_own(y)):
+        return True
+    return not all(map(is_own, walk([dy])[0]))
 
 
-def _rows(dy: Tensor, inputs: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+def count(f: Field) -> None:
+    """Note that a Jacobian was evaluated, where the field counts."""
+    if hasattr(f, "count_jacobian"):
+        f.count_jacobian()
+
+
+def given(jacobian: UserJacobian, f: Field, t: Tensor, y: Tensor) -> Tensor:
+    """Return the user's Jacobian as (L, n, n).
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    lanes, n = y.shape
+    found = f.apply(jacobian, t, y)  # type: ignore[attr-defined]
+    if not isinstance(found, Tensor) or found.numel() != lanes * n * n:
+        raise ValueError(
+            f"jacobian returned {describe(found)}, but df/dy has {n} x {n} numbers for each of {lanes} lanes: return "
+            f"a tensor of shape ({n}, {n}), or (*batch, {n}, {n}) with batch_dims, row i column j being df_i/dy_j"
+        )
+    return found.reshape(lanes, n, n).to(y.dtype)
+
+
+def _slope(dy: Tensor, t: Tensor, create_graph: bool) -> Tensor:
+    """Return the derivative of dy (L, n) with respect to t (L,): two passes, as ``v -> v^T f_t`` is linear in v."""
+    v = torch.zeros_like(dy, requires_grad=True)
+    product = None
+    if dy.requires_grad:
+        (product,) = torch.autograd.grad(dy, t, v, create_graph=True, allow_unused=True)
+    if product is None or not product.requires_grad:
+        return torch.zeros_like(dy)
+    (slope,) = torch.autograd.grad(product.sum(), v, create_graph=create_graph, retain_graph=True)
+    return slope
+
+
+def rows(dy: Tensor, inputs: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
     """Return the derivatives of dy (L, n) with respect to each input (L, ...) as (L, n, numbers of a lane)."""
     lanes, n = dy.shape
     each = torch.eye(n, dtype=dy.dtype, device=dy.device).unsqueeze(1).expand(n, lanes, n)

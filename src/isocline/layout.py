@@ -7,14 +7,16 @@ joint solve is one lane that holds the whole batch; with ``batch_dims=b`` each i
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
 from isocline.numbers import Number
-from isocline.per_lane import take_lanes
+from isocline.per_lane import take_lanes, take_rows
+from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
 
 
@@ -48,14 +50,14 @@ class Layout:
         """Whether the state is one bare tensor."""
         return self.like is None
 
-    def pack(self, tree: Tree) -> Tensor:
-        """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0."""
+    def pack(self, tree: Tree, source: str = "f") -> Tensor:
+        """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0, naming its source."""
         if self.like is None and isinstance(tree, Tensor):
-            self._check(tree, 0)
+            self._check(tree, 0, source)
             return tree.reshape(self.lanes, -1)
-        parts = align(self.like, tree)
+        parts = align(self.like, tree, source)
         for index, part in enumerate(parts):
-            self._check(part, index)
+            self._check(part, index, source)
         rows = [part.reshape(self.lanes, -1) for part in parts]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
@@ -76,6 +78,37 @@ class Layout:
         rest = iter(parts)
         return map_leaves(lambda _: next(rest), self.like)
 
+    def of_components(self, name: str, tree: Tree) -> Tensor:
+        """Return a setting of each component (n,) from a number, a tensor, or the user's structure of such.
+
+        Raises:
+            TypeError: another structure.
+            ValueError: a tensor does not broadcast against the part of y0 that belongs to a lane.
+        """
+        if isinstance(tree, Real) or (isinstance(tree, Tensor) and tree.ndim == 0):
+            tree = map_leaves(lambda _: torch.as_tensor(tree, dtype=torch.float64), self.like)
+        batch_dims = len(self.batch_shape)
+        try:
+            values = align(self.like, tree)
+        except TypeError:
+            raise TypeError(
+                f"{name} is {describe(tree)}; for each component give a tensor, or tensors in y0's structure"
+            ) from None
+        parts = []
+        for value, shape in zip(values, self.shapes, strict=True):
+            own = shape[batch_dims:]
+            try:
+                parts.append(value.to(self.device, self.dtype).broadcast_to(own).flatten())
+            except RuntimeError:
+                raise ValueError(
+                    f"{name} has a tensor of shape {tuple(value.shape)} that does not broadcast against {tuple(own)}, "
+                    "the shape of a sample's state; it is the same for all samples"
+                    if batch_dims
+                    else f"{name} has a tensor of shape {tuple(value.shape)} that does not broadcast against y0's "
+                    f"{tuple(own)}"
+                ) from None
+        return torch.cat(parts)
+
     def view_time(self, t: Number) -> Tensor:
         """Return times of lanes as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""
         if not isinstance(t, Tensor):
@@ -88,18 +121,18 @@ class Layout:
         time_shape = (count, *self.time_shape[1:])
         return replace(self, shapes=shapes, batch_shape=torch.Size((count,)), time_shape=time_shape)
 
-    def _check(self, part: Tensor, index: int) -> None:
+    def _check(self, part: Tensor, index: int, source: str) -> None:
         shape = self.shapes[index]
         if part.shape == shape and part.dtype == self.dtype and part.device == self.device:
             return
         where = "" if self.single else f" at {list(paths(self.like))[index]}"
-        what = f"f returned {describe(part)}{where}"
+        what = f"{source} returned {describe(part)}{where}"
         if part.shape != shape:
             raise ValueError(f"{what} for a state of shape {tuple(shape)}; they must be equal")
         if part.dtype != self.dtype:
             raise TypeError(
-                f"{what} for a {self.dtype} state; convert y0 or f's result with .to({self.dtype}), so that both have "
-                "one dtype"
+                f"{what} for a {self.dtype} state; convert y0 or {source}'s result with .to({self.dtype}), so that "
+                "both have one dtype"
             )
         raise ValueError(f"{what} on {part.device} for a state on {self.device}; move one of them")
 
@@ -151,6 +184,18 @@ def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
         )
 
 
+class Window(NamedTuple):
+    """The times that a field may see, as f sees them; see ``breaks``."""
+
+    low: Tensor
+    high: Tensor
+
+
+def inside(t: Tensor, window: Window | None) -> Tensor:
+    """Return times moved into the window, which is a matter of rounding, so their gradient stays."""
+    return t if window is None else t + (t.clamp(*window) - t).detach()
+
+
 class Field:
     """The user's vector field over lanes: ``field(t, y (L, n)) -> dy (L, n)``, counting its evaluations.
 
@@ -176,7 +221,16 @@ class Field:
         self.evaluations = 0
         self.spared = 0
         """Lanes that were not evaluated, summed over evaluations."""
+        self.jacobians = 0
+        """Jacobians that methods asked for, each of all lanes."""
+        self.window: Window | None = None
         self._last: tuple[ReferenceType[Tensor], int] | None = None
+
+    def like(self, function: Callable[..., Tree], args: tuple[Any, ...]) -> "Field":
+        """Return the same field with another function and arguments; it counts for itself."""
+        other = Field(function, args, self.layout, self.per_lane)
+        other.window = self.window
+        return other
 
     @property
     def rows(self) -> int:
@@ -185,31 +239,46 @@ class Field:
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate the field once, for all lanes."""
-        return self.evaluate(t, y, self.layout, self.args)
+        return self.evaluate(t, y, self.layout, self.args, self.window)
 
     def of(self, lanes: Tensor | None) -> "Field | Part":
         """Return the field over some lanes (A,), counted by this one: ``(t (A,), y (A, n)) -> (A, n)``."""
         if lanes is None:
             return self
-        layout = self.layout.of(len(lanes))
-        return Part(self, layout, take_lanes(self.args, self.per_lane, lanes, layout.batch_shape))
+        return Part(self, self.layout, self.args, self.window).of(self.layout.of(len(lanes)), lanes)
 
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
-        return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+        return Part(self, self.layout, self.args, self.window).apply(function, t, y)
+
+    def parts(self) -> "tuple[Part, Part] | None":
+        """Return the explicit and the implicit part, if the function is in two parts."""
+        return Part(self, self.layout, self.args, self.window).parts()
+
+    def count_jacobian(self) -> None:
+        """Count a Jacobian of this field."""
+        self.jacobians += 1
 
     def beside(self, source: Tensor) -> "Part":
         """Return the field for lanes put in the place of others: row i has the arguments of lane ``source[i]``.
 
         Where no gradients are recorded it is the field as it is: then nothing of such rows is used.
         """
-        return Part(self, self.layout, self.args).beside(source)
+        return Part(self, self.layout, self.args, self.window).beside(source)
 
-    def evaluate(self, t: Number, y: Tensor, layout: Layout, args: tuple[Any, ...]) -> Tensor:
-        """Evaluate for the lanes of a layout."""
+    def evaluate(
+        self,
+        t: Number,
+        y: Tensor,
+        layout: Layout,
+        args: tuple[Any, ...],
+        window: "Window | None" = None,
+        function: Callable[..., Tree] | None = None,
+    ) -> Tensor:
+        """Evaluate for the lanes of a layout; ``function`` is a part of the field's, None all of it."""
         self.evaluations += 1
         before = _version(y)
-        dy = layout.pack(self.function(layout.view_time(t), layout.unpack(y), *args))
+        dy = layout.pack((function or self.function)(inside(layout.view_time(t), window), layout.unpack(y), *args))
         if _version(y) != before:
             raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
         self._check_last(dy)
@@ -226,27 +295,48 @@ class Field:
 
 @dataclass(frozen=True)
 class Part:
-    """A field with the arguments of some of its lanes."""
+    """A field with the arguments of some of its lanes, or one of its two parts."""
 
     field: Field
     layout: Layout
     args: tuple[Any, ...]
+    window: "Window | None" = None
+    function: Callable[..., Tree] | None = None
+    """One of the two parts of a function; None is the whole."""
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate once, for these lanes."""
         self.field.spared += self.field.layout.lanes - self.layout.lanes
-        return self.field.evaluate(t, y, self.layout, self.args)
+        return self.field.evaluate(t, y, self.layout, self.args, self.window, self.function)
+
+    def of(self, layout: Layout, lanes: Tensor) -> "Part":
+        """Return it with a layout for these lanes, or for lanes put in the place of others."""
+        args = take_lanes(self.args, self.field.per_lane, lanes, layout.batch_shape)
+        window = self.window
+        if window is not None:
+            window = Window(*(take_rows(end, lanes, layout.batch_shape) for end in window))
+        return replace(self, layout=layout, args=args, window=window)
 
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
-        return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+        return function(inside(self.layout.view_time(t), self.window), self.layout.unpack(y), *self.args)
+
+    def parts(self) -> "tuple[Part, Part] | None":
+        """Return the explicit and the implicit part, if the field's function is in two parts."""
+        whole = self.field.function
+        if not isinstance(whole, Split):
+            return None
+        return replace(self, function=whole.explicit), replace(self, function=whole.implicit)
+
+    def count_jacobian(self) -> None:
+        """Count a Jacobian of the whole field's."""
+        self.field.count_jacobian()
 
     def beside(self, source: Tensor) -> "Part":
         """Return it for lanes put in the place of others."""
         if not torch.is_grad_enabled():
             return self
-        args = take_lanes(self.args, self.field.per_lane, source, self.layout.batch_shape)
-        return replace(self, args=args)
+        return self.of(self.layout, source)
 
 
 def _version(x: Tensor) -> int:

@@ -13,6 +13,7 @@ from isocline.observers import Observer
 from isocline.rest import park
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.state import State, Status, Step
+from isocline.stops import Marks
 
 SMALLEST_TIME = 1e-20
 """Smallest time that counts as different from zero, in units of the time that is left."""
@@ -28,8 +29,13 @@ def start(
     y0: Tensor,
     t1: Number,
     f0: Tensor | None = None,
+    before: State | None = None,
 ) -> State:
-    """Return the state before the first step from t0 towards t1; f0 is f(t0, y0) if it is known."""
+    """Return the state before the first step from t0 towards t1; f0 is f(t0, y0) if it is known.
+
+    ``before`` is the state in which an earlier solve came here: its step size and what the controller remembers go on,
+    and its carry, too, where no gradients are recorded.
+    """
     known = [] if f0 is None else [f0]
 
     def first() -> Tensor:
@@ -37,8 +43,14 @@ def start(
             known.append(f(t0, y0))
         return known[0]
 
-    carry = solver.init(f, t0, y0, first)
-    dt, memory = controller.init(f, solver, _constant(t0), _constant(t1), y0.detach(), lambda: first().detach())
+    if before is None or torch.is_grad_enabled():
+        carry = solver.init(f, t0, y0, first)
+    else:
+        carry = before.carry
+    if before is None:
+        dt, memory = controller.init(f, solver, _constant(t0), _constant(t1), y0.detach(), lambda: first().detach())
+    else:
+        dt, memory = before.dt, before.memory
     usable = _finite(t0, y0, *carry)
     if carry and len(y0) > 1 and torch.is_grad_enabled() and not bool(usable.all()):
         # Evaluated again, so that no gradient goes through an f that is nan.
@@ -76,6 +88,9 @@ def advance(
         # A step cut short by the end says little about the next: keep the larger proposal.
         dt = where(both(both(accept, last), abs(dt) < abs(state.dt)), state.dt, dt)
         status = _judge(state, target, left, dt, running, both(accept, last), finite)
+        if resting:
+            dt = where(running, dt, state.dt)
+            memory = tuple(where(running, new, old) for new, old in zip(memory, state.memory, strict=True))
     step, carry = _merge(accept, state.t, target, state.y, state.carry, attempt)
     steps, accepted = state.steps + running, state.accepted + accept
     return State(step.t1, step.y1, carry, dt, memory, status, steps, accepted), step
@@ -89,8 +104,9 @@ def integrate(
     t_end: Number,
     max_steps: int,
     observers: Sequence[Observer] = (),
+    marks: Marks | None = None,
 ) -> State:
-    """Step until every lane has reached t_end or failed, or max_steps attempts were made.
+    """Step until every lane has reached t_end or failed, or max_steps attempts were made; steps end at the marks, too.
 
     One host synchronisation a step: the counts that the loop and the observers need come over together. Lanes that have
     ended leave when they have become enough to be worth it.
@@ -98,7 +114,11 @@ def integrate(
     active = Active(field, solver, controller, t_end)
     n_running, resting = active.rows, True
     for _ in range(max_steps):
-        new, step = advance(active.f, solver, controller, active.t_end, state, resting)
+        goal = active.t_end if marks is None else marks.target(state.t, active.t_end)
+        new, step = advance(active.f, solver, controller, goal, state, resting)
+        if marks is not None:
+            on_way = both(new.status == int(Status.SUCCESS), new.t != active.t_end)
+            new = new._replace(status=where(on_way, RUNNING, new.status))
         if active.lanes is not None:
             step = step._replace(lanes=active.lanes)
         tried = n_running
@@ -108,15 +128,18 @@ def integrate(
         if n_accepted < tried and isinstance(state.t, Tensor) and new.y.requires_grad:
             new, step = _without_rejected(active.f, solver, state, new, step)
         for observer, count in zip(observers, counts, strict=True):
-            observer.see(step, count)
+            stop = observer.see(step, count)
+            if stop is not None:
+                new = new._replace(status=where(stop, int(Status.EVENT), new.status))
+                (n_running,) = fetch([total(new.status == RUNNING)])
         state = new
         if not n_running:
             return active.whole(state)
         if n_running < active.enough:
             state, stay = active.narrow(state, n_running)
             if stay is not None:
-                for observer in observers:
-                    observer.narrow(stay)
+                for watching in (*observers, *([marks] if marks else ())):
+                    watching.narrow(stay)
         resting = n_running < active.rows
     out = where(state.status == RUNNING, int(Status.MAX_STEPS), state.status)
     return active.whole(state._replace(status=out))

@@ -27,8 +27,11 @@ class Observer(ABC):
         """Return the number this observer wants on the host, as a 0-d int64 tensor if it is not there yet."""
 
     @abstractmethod
-    def see(self, step: Step, count: int) -> None:
-        """Take note of the step; ``count`` is what ``ask`` returned for it."""
+    def see(self, step: Step, count: int) -> "Number | None":
+        """Take note of the step; ``count`` is what ``ask`` returned for it.
+
+        Returns the rows in which the solve is to end with status EVENT, one flag each, or None for nowhere.
+        """
 
     def narrow(self, rows: Tensor) -> None:  # noqa: B027
         """Expect steps that have only these of the rows they had until now: the other lanes have ended."""
@@ -79,7 +82,7 @@ class Save(Observer):
         self.latest = None
         if count:
             self.latest = picks = self.reach.advance(count, step.lanes)
-            f = self.field.of(step.lanes) if self.solver.late_stages else self.field
+            f = self.field.of(step.lanes) if self.solver.completes else self.field
             self.saved.add(interpolate(f, self.solver, step, picks, self.times), picks, self.times.shape[1])
 
     def narrow(self, rows: Tensor) -> None:

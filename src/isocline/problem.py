@@ -36,6 +36,12 @@ class Problem:
     """The field captured for compiled loops; None steps eagerly."""
     stats: Stats
     """The gradient method adds what its backward pass did."""
+    marks: Tensor | None = None
+    """Times at which steps end, (J, L)."""
+    segment: bool = False
+    """Whether it is one of several that make up the user's."""
+    before: State | None = None
+    """The state in which an earlier solve came to the start."""
 
     @property
     def times(self) -> Tensor:

@@ -29,7 +29,7 @@ def park(
 
 def completed(f: Field, solver: Solver, step: Step) -> Step:
     """Return the step with all that its interpolation reads; rows that rest have no meaning then."""
-    if not solver.late_stages:
+    if not solver.completes:
         return step
     count, moving = len(step.carry), step.t1 != step.t0
     f, t0, t1, y0, rest = park(moving, f, step.t0, step.t1, step.y0, (*step.carry, step.y1, *step.stages))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import spread
-from isocline.state import ADVICE, State, Status
+from isocline.restart import SolverState
+from isocline.state import ADVICE, State, Status, ended_well
 from isocline.tree import Tree
 
 
@@ -22,8 +23,9 @@ class Stats:
         steps: attempted steps.
         accepted: accepted steps.
         rejected: rejected steps.
-        backward: the same for the backward pass; None until ``backward()`` ran, and always with ``DirectAdjoint``,
-            which evaluates nothing again.
+        jacobians: Jacobians of f that an implicit method evaluated, over all lanes at once: an int.
+        backward: the same for the backward pass (with events, of all segments that were differentiated so far); None
+            until ``backward()`` ran, and always with ``DirectAdjoint``, which evaluates nothing again.
     """
 
     evaluations: int
@@ -32,6 +34,12 @@ class Stats:
     rejected: "Tensor | int"
     backward: "Stats | None" = field(default=None)
     rows: int = 0
+    jacobians: int = 0
+
+    def plus(self, other: "Stats") -> "Stats":
+        """Return the counts of both together."""
+        names = "evaluations", "steps", "accepted", "rejected", "rows", "jacobians"
+        return Stats(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 class SolveError(RuntimeError):
@@ -57,6 +65,15 @@ class Solution:
         ys: states at ts, time axis first, in y0's structure: each tensor (T, *shape of y0's). Not reached: nan.
         status: a ``Status`` a lane, int64, of the batch shape (0-d in a joint solve).
         stats: counts of evaluations and steps.
+        event_t: with events, when one ended each lane, float64, of the batch shape; nan where none did.
+        event_y: the state then, in y0's structure and shape. Events leave ``ts`` and ``ys`` as they are: at save times
+            that were not reached ``ys`` is nan.
+        event_index: which of the events it was, -1 for none.
+        event_ts: all times at which the event happened, in order: (K, *batch), with nan behind a lane's last. For a
+            sequence of events a tuple of these.
+        event_ys: the states then, (K, *shape of y0's), before the jump if there is one; likewise.
+        state: where the solver stands at the end, for another solve to go on from; None if there were events or
+            ``jump_ts``.
         interpolant: with ``dense=True``; call the solution instead.
 
     Example:
@@ -71,6 +88,12 @@ class Solution:
     status: Tensor
     stats: Stats
     interpolant: Callable[[Tensor], Tree] | None = None
+    event_t: Tensor | None = None
+    event_y: Tree = None
+    event_index: Tensor | None = None
+    event_ts: "Tensor | tuple[Tensor, ...] | None" = None
+    event_ys: Tree = None
+    state: SolverState | None = None
 
     def __call__(self, t: "Tensor | float") -> Tree:
         """Return the state at any time between start and end, by the method's own interpolant.
@@ -87,17 +110,17 @@ class Solution:
 
     @property
     def success(self) -> Tensor:
-        """Whether each lane reached its end: bool, of the batch shape."""
-        return self.status == Status.SUCCESS
+        """Whether each lane reached its end, or an event that ends it: bool, of the batch shape."""
+        return ended_well(self.status)  # type: ignore[no-any-return]
 
 
 def failure_message(state: State, t_end: Tensor) -> str | None:
     """Return what went wrong, where, and what to try; None if every lane arrived."""
-    succeeded = state.status == int(Status.SUCCESS)
+    succeeded = ended_well(state.status)
     if bool(succeeded.all() if isinstance(succeeded, Tensor) else succeeded):
         return None
     t, statuses, steps = (spread(x, t_end) for x in (state.t, state.status, state.steps))
-    failed = (statuses != int(Status.SUCCESS)).nonzero().flatten().tolist()
+    failed = (~ended_well(statuses)).nonzero().flatten().tolist()
     lines = []
     for status in sorted(set(statuses[failed].tolist())):
         lanes = [lane for lane in failed if statuses[lane] == status]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,21 +10,26 @@ from torch import Tensor
 
 from isocline.checks import check_whole
 from isocline.compiled import try_to_trace
-from isocline.controllers import PID, Controller
-from isocline.dense import Interpolant
-from isocline.gradients import DirectAdjoint, Gradient
+from isocline.controllers import PID, Controller, Tolerance
+from isocline.dense import Interpolant, Joined
+from isocline.events import AnyEvent, listed
+from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient
 from isocline.layout import Field, Layout, make_layout
 from isocline.numbers import spread
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
 from isocline.problem import Outputs, Problem
+from isocline.restart import SolverState, of_end
+from isocline.segments import Pieces, Segments
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import METHODS, Solver
+from isocline.solvers.base import BlackBox
 from isocline.tableaus import Tableau
-from isocline.times import make_times
+from isocline.times import make_marks, make_times
 from isocline.tree import Tree, describe
 
 DEFAULT_GRADIENT = DirectAdjoint()
+DEFAULT_OF_BLACK_BOX = BacksolveAdjoint()
 
 MAX_STEPS = 16_384
 """Default for ``max_steps``: a few seconds to a minute of work on a cheap field, never for ever."""
@@ -36,10 +42,14 @@ def solve(
     *,
     args: tuple[Any, ...] = (),
     method: str | Solver = "tsit5",
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: "Tolerance | None" = None,
+    atol: "Tolerance | None" = None,
     controller: Controller | None = None,
     batch_dims: int = 0,
+    event: "AnyEvent | Callable[..., Tensor] | Sequence[AnyEvent | Callable[..., Tensor]] | None" = None,
+    jump_ts: "Tensor | Sequence[float | Tensor] | None" = None,
+    step_ts: "Tensor | Sequence[float | Tensor] | None" = None,
+    state: SolverState | None = None,
     gradient: Gradient | None = None,
     params: Iterable[Tensor] | None = None,
     dense: bool = False,
@@ -66,12 +76,23 @@ def solve(
         args: further arguments of f, or containers of such. Tensors with a row for each sample should be marked:
             ``args=(PerLane(mu), k)``; f gets the tensor itself.
         method: a name in ``isocline.METHODS``, or a solver.
-        rtol: relative tolerance per step, default 1e-5: a hundred times the resolution of float32.
-        atol: absolute tolerance per step, in the units of y, default 1e-6.
+        rtol: relative tolerance per step, default 1e-5: a hundred times the resolution of float32. One number, or
+            tolerances of each component: a tensor that broadcasts against y0 (with ``batch_dims`` against one sample),
+            or y0's structure of such.
+        atol: absolute tolerance per step, in the units of y, default 1e-6; likewise.
         controller: chooses step sizes, instead of ``rtol`` and ``atol``: ``FixedStep(dt)`` or a ``PID``.
         batch_dims: 0 solves all of y0 jointly, with one step size. b > 0 makes each index of the first b dimensions a
             lane with its own time, step size, error control and status.
-        gradient: how to differentiate; default ``DirectAdjoint()``: exact, of any order, memory O(steps).
+        event: what may end a lane on the way, or make its state jump: an ``Event``, a ``SteadyState``, a function that
+            is zero where the solve is to end, or a sequence of them. See ``Solution.event_t``. Stepped eagerly.
+        jump_ts: times at which f is discontinuous, (J,) or (J, *batch): the method starts afresh there, and never
+            evaluates f on the wrong side: f sees times after the break or before, to the last digit of its dtype.
+        step_ts: times at which steps are to end, (J,) or (J, *batch); otherwise the solve goes on as if they were not
+            there. Stepped eagerly.
+        state: ``Solution.state`` of a solve that ended where this one starts: the same steps as one solve makes with
+            ``step_ts`` there. Stepped eagerly.
+        gradient: how to differentiate; default ``DirectAdjoint()``: exact, of any order, memory O(steps). (For
+            ``SciPy(...)`` it is ``BacksolveAdjoint()``.)
         params: tensors to differentiate by the other gradient methods, if they are not to be found automatically
             (saves an evaluation of f). ``DirectAdjoint`` has no need of them.
         dense: make the solution callable at any time, with memory for all steps.
@@ -108,25 +129,55 @@ def solve(
     solver = _solver(method)
     layout = make_layout(y0, batch_dims)
     times = make_times(ts, layout)
-    controller = _controller(controller, rtol, atol)
+    controller = _controller(controller, rtol, atol).fitted(layout)
     solver.check(layout)
-    solver = solver.tuned(controller)
+    original, solver = solver, solver.tuned(controller)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
     plain, per_lane = unmark(args, layout.batch_shape)
     field = Field(f, plain, layout, per_lane)
     stats = Stats(0, 0, 0, 0)
-    listed = _parameters(params)
-    chosen = _gradient(gradient)
+    parameters = _parameters(params)
+    chosen = _gradient(gradient, solver)
     start = layout.pack(y0)
-    # Dense output with a history for autograd is stepped eagerly.
-    wanted = compile and solver.compilable and not (dense and torch.is_grad_enabled())
+    events, breaks = listed(event), make_marks("jump_ts", jump_ts, layout)
+    marks = make_marks("step_ts", step_ts, layout)
+    if isinstance(solver, BlackBox) and (events or len(marks) or state is not None):
+        raise ValueError(
+            f"{solver.name} does not show its steps, so it knows no event, step_ts or state; use one of isocline's own "
+            "methods, such as 'tsit5', or 'kvaerno5' for stiff problems"
+        )
+    in_segments = bool(events or len(breaks))
+    if isinstance(solver, BlackBox):
+        _check_whole(solver, event=events, step_ts=marks, state=[] if state is None else [state])
+    before = None if state is None else _before(state).fit(original, controller, start, times)
+    eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())
+    wanted = compile and solver.compilable and not eager
     if dense:
         solver = solver.completing()
     traced = try_to_trace(field, times.values[0], start) if wanted else None
     with _progress(progress, times.values) as observers:
-        problem = Problem(field, start, times, solver, controller, max_steps, dense, listed, observers, traced, stats)
-        outputs = chosen.solve(problem)
+        problem = Problem(
+            field,
+            start,
+            times,
+            solver,
+            controller,
+            max_steps,
+            dense,
+            parameters,
+            observers,
+            traced,
+            stats,
+            marks=marks if len(marks) else None,
+            before=before,
+        )
+        pieces = Segments(problem, chosen, events, breaks).run() if in_segments else None
+        outputs = chosen.solve(problem) if pieces is None else pieces.outputs
     solution = _unpack(problem, outputs, layout)
+    if pieces is None and not isinstance(solver, BlackBox):
+        solution = replace(solution, state=of_end(outputs.state, original, controller))
+    if pieces is not None:
+        solution = _with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution
@@ -139,6 +190,7 @@ def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
     )
     stats = problem.stats
     stats.evaluations, stats.rows = problem.field.evaluations, problem.field.rows
+    stats.jacobians = problem.field.jacobians
     stats.steps, stats.accepted, stats.rejected = steps, accepted, steps - accepted
     ys, times = outputs.ys, problem.times
     if batch and len(times) > 2:
@@ -149,6 +201,30 @@ def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
     if outputs.dense is not None:
         interpolant = Interpolant(outputs.dense, problem.ts.sign, layout, problem.solver)
     return Solution(ts, layout.unpack(ys), status, stats, interpolant)
+
+
+def _with_events(solution: Solution, problem: Problem, pieces: Pieces, one: bool) -> Solution:
+    """Add what came of events; for one event that was not in a sequence without a tuple around it."""
+    layout = problem.field.layout
+    batch = layout.batch_shape
+    if pieces.dense:
+        looked_up = [
+            (Interpolant(piece.dense, problem.ts.sign, layout, problem.solver), piece.t0, piece.t1)
+            for piece in pieces.dense
+        ]
+        solution = replace(solution, interpolant=Joined(looked_up, problem.ts.sign, layout))
+    if not pieces.happened:
+        return solution
+    ts = tuple(t.reshape(-1, *batch) for t, _ in pieces.happened)
+    ys = tuple(layout.unpack(y) for _, y in pieces.happened)
+    return replace(
+        solution,
+        event_t=pieces.t.reshape(batch),
+        event_y=layout.unpack(pieces.y),
+        event_index=pieces.index.reshape(batch),
+        event_ts=ts[0] if one else ts,
+        event_ys=ys[0] if one else ys,
+    )
 
 
 def _check_options(f: object, args: object, batch_dims: object, max_steps: object) -> None:
@@ -172,7 +248,7 @@ def _solver(method: object) -> Solver:
     )
 
 
-def _controller(controller: object, rtol: float | None, atol: float | None) -> Controller:
+def _controller(controller: object, rtol: Tolerance | None, atol: Tolerance | None) -> Controller:
     if controller is None:
         return PID(PID.rtol if rtol is None else rtol, PID.atol if atol is None else atol)
     if rtol is not None or atol is not None:
@@ -184,11 +260,32 @@ def _controller(controller: object, rtol: float | None, atol: float | None) -> C
     return controller
 
 
-def _gradient(gradient: object) -> Gradient:
+def _check_whole(solver: Solver, **given: Any) -> None:
+    for name, value in given.items():
+        if len(value):
+            raise ValueError(
+                f"{solver.name} solves as a whole, and cannot take {name}; use a method of isocline's own, such as "
+                "'tsit5', or 'kvaerno5' for a stiff problem"
+            )
+
+
+def _before(state: object) -> SolverState:
+    if not isinstance(state, SolverState):
+        raise TypeError(f"state must be the state of a solution, state=sol.state, got {describe(state)}")
+    return state
+
+
+def _gradient(gradient: object, solver: Solver) -> Gradient:
+    whole = isinstance(solver, BlackBox)
     if gradient is None:
-        return DEFAULT_GRADIENT
+        return DEFAULT_OF_BLACK_BOX if whole else DEFAULT_GRADIENT
     if not isinstance(gradient, Gradient):
         raise TypeError(f"gradient must be a gradient method such as DirectAdjoint(), got {describe(gradient)}")
+    if whole and gradient.needs_steps:
+        raise ValueError(
+            f"{solver.name} does not show its steps, which {type(gradient).__name__} would differentiate; leave out "
+            "gradient, or write gradient=BacksolveAdjoint()"
+        )
     return gradient
 
 

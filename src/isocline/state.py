@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from isocline.numbers import Number
+from isocline.numbers import Number, spread
 
 
 class Status(IntEnum):
@@ -18,6 +18,12 @@ class Status(IntEnum):
     MAX_STEPS = 2
     STEP_TOO_SMALL = 3
     NON_FINITE = 4
+    EVENT = 5
+
+
+def ended_well(status: Number) -> Number:
+    """Whether a lane did what was asked."""
+    return (status == int(Status.SUCCESS)) | (status == int(Status.EVENT))
 
 
 ADVICE = {
@@ -62,6 +68,19 @@ class State(NamedTuple):
     """Attempted steps, int64."""
     accepted: Number
     """Accepted steps, int64."""
+
+
+def alike(state: State, like: Tensor, numbers: bool) -> State:
+    """Return the state with Python numbers for what belongs to a lane, or with tensors like ``like``."""
+
+    def fit(x: Number) -> Number:
+        if numbers:
+            return x.item() if isinstance(x, Tensor) else x
+        return spread(x, like)
+
+    parts = (fit(x) for x in (state.t, state.dt, state.status, state.steps, state.accepted))
+    t, dt, status, steps, accepted = parts
+    return State(t, state.y, state.carry, dt, tuple(map(fit, state.memory)), status, steps, accepted)
 
 
 def select(state: State, rows: Tensor) -> State:

@@ -1,9 +1,43 @@
-"""Where a solve that runs backwards is interrupted."""
+"""Where steps have to end: at times that the user names, and where a backward solve is interrupted."""
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from isocline.numbers import Number
+
+
+class Marks:
+    """Times at which steps of a forward solve end.
+
+    Args:
+        times: of each lane, in any order, (J, L).
+        sign: direction of time, a float for one lane whose steps are floats, else (L,).
+    """
+
+    def __init__(self, times: Tensor, sign: Number) -> None:
+        """Sort them."""
+        self.sign = sign
+        ascending = (times.detach() * sign).sort(dim=0).values.T.contiguous()
+        self.ascending: Tensor | list[float] = ascending[0].tolist() if isinstance(sign, float) else ascending
+
+    def target(self, t: Number, t_end: Number) -> Number:
+        """Return the first mark behind t, if it comes before the end, else the end."""
+        if isinstance(self.ascending, list):
+            number = bisect_right(self.ascending, t * self.sign)
+            following = self.ascending[number] if number < len(self.ascending) else float("inf")
+            return following * self.sign if following < t_end * self.sign else t_end
+        place = torch.searchsorted(self.ascending, (t.detach() * self.sign).unsqueeze(1), right=True)
+        last = self.ascending.shape[1] - 1
+        ahead = self.ascending.gather(1, place.clamp(max=last)).squeeze(1)
+        return torch.where((place.squeeze(1) <= last) & (ahead < t_end * self.sign), ahead * self.sign, t_end)
+
+    def narrow(self, rows: Tensor) -> None:
+        """Follow only the lanes in these rows."""
+        assert isinstance(self.ascending, Tensor)
+        self.ascending, self.sign = self.ascending.index_select(0, rows), self.sign.index_select(0, rows)
 
 
 class Stops(NamedTuple):

@@ -65,6 +65,27 @@ def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Times
     return Times(values, shared, host if layout.lanes == 1 else None)
 
 
+def make_marks(name: str, marks: "Tensor | Sequence[float | Tensor] | None", layout: Layout) -> Tensor:
+    """Check times at which something is known to be; return them as (J, L), none as (0, L).
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: shapes that do not fit, or not finite.
+    """
+    if marks is None or (not isinstance(marks, Tensor) and hasattr(marks, "__len__") and not len(marks)):
+        return torch.zeros(0, layout.lanes, dtype=time_dtype(layout.device), device=layout.device)
+    times = _as_tensor(marks, layout)
+    _check_real(times)
+    batch = tuple(layout.batch_shape)
+    if times.ndim == 0 or tuple(times.shape[1:]) not in ((), batch):
+        expected = f"(J,) or {('J', *batch)}" if batch else "(J,)"
+        raise ValueError(f"{name} has shape {tuple(times.shape)}, expected {expected}".replace("'J'", "J"))
+    if not bool(times.detach().isfinite().all()):
+        raise ValueError(f"{name} must be finite, got {_excerpt(times.detach())}")
+    rows = times.to(device=layout.device, dtype=time_dtype(layout.device)).reshape(len(times), -1)
+    return rows.expand(-1, layout.lanes)
+
+
 def _as_tensor(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Tensor:
     if isinstance(ts, Tensor):
         return ts

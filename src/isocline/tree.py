@@ -32,33 +32,33 @@ def map_leaves(function: Callable[[Any], Any], tree: Tree) -> Tree:
     return function(tree)
 
 
-def align(like: Tree, tree: Tree) -> list[Tensor]:
-    """Return the leaves of ``tree`` in the order of ``like``'s.
+def align(like: Tree, tree: Tree, source: str = "f") -> list[Tensor]:
+    """Return the leaves of ``tree``, which the ``source`` returned, in the order of ``like``'s.
 
     Tuples and lists may stand for each other; dicts must have the same keys, in any order.
 
     Raises:
         TypeError: the structures differ, or a leaf is not a tensor; the message says where.
     """
-    return list(_align(like, tree, ""))
+    return list(_align(like, tree, "", source))
 
 
-def _align(like: Tree, tree: Tree, path: str) -> Iterator[Tensor]:
+def _align(like: Tree, tree: Tree, path: str, source: str) -> Iterator[Tensor]:
     where = f" at {path}" if path else ""
     if isinstance(like, dict):
         if not isinstance(tree, dict) or tree.keys() != like.keys():
-            raise TypeError(f"f returned {describe(tree)}{where}, expected {describe(like)} like y0")
+            raise TypeError(f"{source} returned {describe(tree)}{where}, expected {describe(like)} like y0")
         for key, child in like.items():
-            yield from _align(child, tree[key], f"{path}[{key!r}]")
+            yield from _align(child, tree[key], f"{path}[{key!r}]", source)
     elif isinstance(like, (tuple, list)):
         if not isinstance(tree, (tuple, list)) or len(tree) != len(like):
-            raise TypeError(f"f returned {describe(tree)}{where}, expected {describe(like)} like y0")
+            raise TypeError(f"{source} returned {describe(tree)}{where}, expected {describe(like)} like y0")
         for index, (a, b) in enumerate(zip(like, tree, strict=True)):
-            yield from _align(a, b, f"{path}[{index}]")
+            yield from _align(a, b, f"{path}[{index}]", source)
     elif isinstance(tree, Tensor):
         yield tree
     else:
-        raise TypeError(f"f returned {describe(tree)}{where}, expected a tensor like y0")
+        raise TypeError(f"{source} returned {describe(tree)}{where}, expected a tensor like y0")
 
 
 def paths(tree: Tree, path: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from isocline import cli
+from isocline import METHODS, cli
 from isocline.experiments import demo, train_mnist
 from isocline.experiments.classification import MODEL_NAMES
 
@@ -127,3 +127,23 @@ def test_an_occupied_folder_is_refused(
 
 def test_a_bad_option_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert "channels must be even, not 3" in _fails(monkeypatch, capsys, "demo", "--channels", 3)
+
+
+def test_methods_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    _run(monkeypatch, "methods")
+    shown = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert lines.keys() >= set(METHODS)
+    assert lines["tsit5"].split()[:7] == ["tsit5", "5", "explicit", "Runge-Kutta", "adaptive", "4", "Tsitouras"]
+    assert lines["rk4"].split()[4] == "fixed"
+
+
+def test_methods_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(monkeypatch, "methods", "--json")
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(METHODS)
+    for row in rows:
+        assert row["kind"] and row["citation"], row["name"]
+        assert row["order"] >= 1 and row["dense_order"] >= 1
+        assert row["adaptive"] == (METHODS[row["name"]].error_order is not None)

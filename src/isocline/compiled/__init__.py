@@ -3,6 +3,6 @@
 from isocline.compiled.capture import try_to_trace
 from isocline.compiled.graph import Traced
 from isocline.compiled.loops import Bars, Leap, Record
-from isocline.compiled.run import Chunk, Run, backwards
+from isocline.compiled.run import Chunk, Run, backwards, evaluates_at_start
 
-__all__ = ["Bars", "Chunk", "Leap", "Record", "Run", "Traced", "backwards", "try_to_trace"]
+__all__ = ["Bars", "Chunk", "Leap", "Record", "Run", "Traced", "backwards", "evaluates_at_start", "try_to_trace"]

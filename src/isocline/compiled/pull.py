@@ -71,22 +71,26 @@ def attempt_adjoint(packed: Packed, solver: Solver, controller: Controller) -> C
         state = State(*parts)
         own = replaced(controller, tolerances)
         chosen = [given[0][i] for i in packed.places]
-        slopes: list[tuple[Tensor, list[Tensor]]] = []
+        slopes: dict[int, tuple[Tensor, list[Tensor], Tensor]] = {}
 
         def f(t: Tensor, ya: Tensor) -> Tensor:
             y, a = ya.tensor_split(2, dim=1)
             dy, *kept = packed.keep(t, y, given)
             _, a_bar, *bars = packed.pull(t, y, given, kept, a)
-            slopes.append((a, bars))
-            return torch.cat([dy, -a_bar], dim=1)
+            k = torch.cat([dy, -a_bar], dim=1)
+            slopes[id(k)] = a, bars, k
+            return k
 
-        if state.carry:
-            f(state.t, state.y)  # the stage that was carried over: its value is known, its integrand is not
+        first = solver.start_of(state.y, state.carry)
+        # Of a stage that was carried over the value is known, the integrand is not.
+        carried = 0 if first is None else id(f(state.t, first))
         new, step = advance(f, solver, own, target, state)
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
         integrals = [torch.zeros_like(x) for x in chosen]
-        for weight, (a, bars) in zip(solver.weights, slopes, strict=True):
+        # Stages beyond those with weights serve interpolation only.
+        for weight, k in zip(solver.weights or (), step.stages, strict=False):
             if weight:
+                a, bars, _ = slopes[id(k) if id(k) in slopes else carried]
                 scale = column(weight * h, a).reshape(())
                 integrals = [total + scale * bar for total, bar in zip(integrals, bars, strict=True)]
         return *new, tuple(integrals)

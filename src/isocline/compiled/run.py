@@ -117,7 +117,8 @@ class Run:
         arrived = (state.status == int(Status.SUCCESS)).unsqueeze(1)
         ys = states.between(problem.y0.detach(), torch.where(arrived, state.y, float("nan")))
         solver, before = self.solver, problem.controller.evaluations
-        problem.field.evaluations += before + bool(before or state.carry) + self.attempts * solver.evaluations
+        begun = bool(before or evaluates_at_start(solver, problem.y0.detach()))
+        problem.field.evaluations += before + begun + self.attempts * solver.evaluations
         return Outputs(ys, Dense(*map(torch.cat, zip(*denses, strict=True))) if denses else None, state)
 
     def _locate(self, record: Record) -> list[Located]:
@@ -189,6 +190,18 @@ def dense(record: Record, y: Tensor) -> Dense:
     y0 = torch.where(rests, y, record.y0)
     y1 = torch.cat([y0[1:], y.unsqueeze(0)])
     return Dense(record.t0, record.t1, y0, y1, torch.stack(record.stages, dim=2))
+
+
+def evaluates_at_start(solver: Solver, y0: Tensor) -> bool:
+    """Whether the solver carries f(t0, y0) into its first step."""
+    asked: list[Tensor] = []
+
+    def f0() -> Tensor:
+        asked.append(y0)
+        return y0
+
+    solver.init(lambda t, y: y, 0.0, y0, f0)
+    return bool(asked)
 
 
 def backwards(problem: Problem, traced: Traced, solver: Solver, controller: Controller) -> Callable[..., Any]:

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from isocline.checks import check_whole
 from isocline.compiled import backwards
-from isocline.controllers import PID, Controller
+from isocline.controllers import PID, Controller, Tolerance
 from isocline.gradients.base import Gradient, run
+from isocline.gradients.black_box import Restarts
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.sweep import Sweep
@@ -16,6 +17,7 @@ from isocline.numbers import spread
 from isocline.problem import Outputs, Problem
 from isocline.solution import Stats
 from isocline.solvers import METHODS, Solver
+from isocline.solvers.base import BlackBox
 from isocline.state import Status
 
 
@@ -57,8 +59,8 @@ class BacksolveAdjoint(Gradient):
     """
 
     method: str | Solver | None = None
-    rtol: float | None = None
-    atol: float | None = None
+    rtol: Tolerance | None = None
+    atol: Tolerance | None = None
     controller: Controller | None = None
     max_steps: int | None = None
 
@@ -74,15 +76,15 @@ class BacksolveAdjoint(Gradient):
             check_whole("max_steps", self.max_steps, 1)
         PID(1.0 if self.rtol is None else self.rtol, 1.0 if self.atol is None else self.atol)  # checks them
 
+    @property
+    def needs_steps(self) -> bool:
+        """No: it needs the saved states only."""
+        return False
+
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, remembering only the saved states."""
         if not torch.is_grad_enabled():
             return run(problem)
-        if problem.dense:
-            raise ValueError(
-                "dense output has no gradient through BacksolveAdjoint: put the times you need into ts, use "
-                "RecursiveCheckpointAdjoint, or solve under torch.no_grad()"
-            )
         solver, controller = self._backward_method(problem)
         return attach(problem, _BacksolveAdjoint(solver, controller, self.max_steps or problem.max_steps))
 
@@ -90,11 +92,17 @@ class BacksolveAdjoint(Gradient):
         solver = problem.solver
         if self.method is not None:
             solver = METHODS[self.method] if isinstance(self.method, str) else self.method
+        if not solver.integrates:
+            raise ValueError(
+                f"BacksolveAdjoint cannot solve backwards by method {solver.name!r}; use DirectAdjoint() or "
+                "RecursiveCheckpointAdjoint(), or name another method: BacksolveAdjoint(method='tsit5')"
+            )
         controller = self.controller or problem.controller
         if self.rtol is not None or self.atol is not None:
-            base = controller if isinstance(controller, PID) else PID()
+            base = getattr(controller, "given", controller) if isinstance(controller, PID) else PID()
             rtol = base.rtol if self.rtol is None else self.rtol
             controller = replace(base, rtol=rtol, atol=base.atol if self.atol is None else self.atol)
+        controller = controller.fitted(problem.field.layout)
         times = problem.times.detach()
         controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, problem.y0.dtype)
         return solver, controller
@@ -111,6 +119,11 @@ class _BacksolveAdjoint(Rule):
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         """Solve."""
+        if problem.dense:
+            raise ValueError(
+                "dense output has no gradient through BacksolveAdjoint: put the times you need into ts, use "
+                "RecursiveCheckpointAdjoint, or solve under torch.no_grad()"
+            )
         outputs = run(problem, captured.f0)
         self.arrived = spread(outputs.state.status, problem.times) == int(Status.SUCCESS)
         return outputs
@@ -121,22 +134,30 @@ class _BacksolveAdjoint(Rule):
         """Solve (y, a) back to the start."""
         ends, ys = _reached(problem.times.detach(), ys, self.arrived)
         stops = _stops(gradients.ys)
-        leap = None
-        if problem.traced is not None and len(problem.y0) == 1:
-            leap = backwards(problem, problem.traced, self.solver, self.controller)
-        sweep = Sweep(captured, self.solver, self.controller, ends[stops], ys[stops], gradients.ys[stops], leap)
+        sweep = self._sweep(problem, captured, ends[stops], ys[stops], gradients.ys[stops])
         a = sweep.run(self.max_steps + len(stops))
         times_bar = None
         if times:
             times_bar = torch.zeros_like(ends)
-            for stop in stops[:-1]:
-                times_bar[stop] = _dot(gradients.ys[stop], sweep.f.dy(ends[stop], ys[stop]))
-            times_bar[0] -= _dot(a, sweep.f.dy(ends[0], ys[0]))
+            with torch.no_grad():
+                for stop in stops[:-1]:
+                    times_bar[stop] = _dot(gradients.ys[stop], captured.field(ends[stop], ys[stop]))
+                times_bar[0] -= _dot(a, captured.field(ends[0], ys[0]))
         problem.stats.backward = Stats(
             captured.field.evaluations, sweep.steps, sweep.accepted, sweep.steps - sweep.accepted
         )
         captured.field.evaluations = 0
         return Gradients(times_bar, a + gradients.ys[0], tuple(sweep.inner_bar))
+
+    def _sweep(
+        self, problem: Problem, captured: Captured, stops: Tensor, ys: Tensor, bars: Tensor
+    ) -> "Sweep | Restarts":
+        if isinstance(self.solver, BlackBox):
+            return Restarts(captured, self.solver, self.controller, stops, ys, bars)
+        leap = None
+        if problem.traced is not None and len(problem.y0) == 1 and self.solver.weights is not None:
+            leap = backwards(problem, problem.traced, self.solver, self.controller)
+        return Sweep(captured, self.solver, self.controller, stops, ys, bars, leap)
 
 
 def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:

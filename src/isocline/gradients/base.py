@@ -7,16 +7,24 @@ import torch
 from torch import Tensor
 
 from isocline.compiled import Run
+from isocline.gradients.black_box import run_black_box
 from isocline.loop import integrate, start
 from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
 from isocline.problem import Dense, Outputs, Problem
-from isocline.state import Status, Step
+from isocline.solvers.base import BlackBox
+from isocline.state import Status, Step, alike
+from isocline.stops import Marks
 from isocline.times import Times
 
 
 class Gradient(ABC):
     """A way to differentiate a solve. Final subclasses are frozen dataclasses."""
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether it differentiates the method's own steps, which a black box does not show."""
+        return True
 
     @abstractmethod
     def solve(self, problem: Problem) -> Outputs:
@@ -29,16 +37,21 @@ MakeObserver = Callable[[Save | None], Observer]
 def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver] = ()) -> Outputs:
     """Integrate and save. ``more`` are functions that make a further observer, given the ``Save`` or None."""
     times = problem.times
+    if isinstance(problem.solver, BlackBox):
+        return run_black_box(problem, problem.solver, f0)
     if problem.traced is not None:
         compiled = Run(problem, problem.traced)
         return compiled.outputs(compiled.chunks(recorded=False))
     t0, t1 = problem.ts.number(0), problem.ts.number(-1)
-    state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0)
+    before = None if problem.before is None else alike(problem.before, times, numbers=isinstance(t0, float))
+    state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0, before)
+    marks = None if problem.marks is None else Marks(problem.marks, problem.ts.sign)
     save = Save(problem.field, problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None
     record = Record() if problem.dense else None
     first = [observer for observer in (save, record) if observer is not None]
     observers = [*first, *(make(save) for make in more), *problem.observers]
-    state = integrate(problem.field, problem.solver, problem.controller, state, t1, problem.max_steps, observers)
+    limit = problem.max_steps
+    state = integrate(problem.field, problem.solver, problem.controller, state, t1, limit, observers, marks)
     arrived = where(state.status == int(Status.SUCCESS), state.y, torch.full_like(state.y, float("nan")))
     ys = torch.stack([problem.y0, arrived]) if save is None else save.saved.between(problem.y0, arrived)
     return Outputs(ys, None if record is None else stack_steps(record, problem), state)

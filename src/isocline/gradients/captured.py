@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from isocline.compiled import Traced
+from isocline.history import Edge, is_own, walk
 from isocline.layout import Field, Layout
+from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves
-
-Edge = tuple[Node, int]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Captured:
         if not self.complete:
             return
         expected = {id(tensor) for tensor in (*self.inner, *known)}
-        for leaf in _walk(outputs, since=0)[0]:
-            if id(leaf) not in expected:
+        for leaf in walk(outputs)[0]:
+            if id(leaf) not in expected and not is_own(leaf):
                 raise RuntimeError(
                     f"f used {describe(leaf)} that requires grad, but not in its first evaluation, so its gradient "
                     "would be lost; name all such tensors: solve(..., params=[...]), or use gradient=DirectAdjoint()"
@@ -58,7 +58,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     given = {id(x): x for x in leaves(field.args) if isinstance(x, Tensor) and x.requires_grad}
     stand_ins = {key: _stand_in(x) for key, x in given.items()}
     args = map_leaves(lambda x: stand_ins.get(id(x), x), field.args)
-    probe = Field(field.function, args, field.layout, field.per_lane)
+    probe = field.like(field.function, args)
     if params is None:
         f0, used, edges = _evaluate(probe, t0, y0, ignore=stand_ins.values())
         used += [*_module_parameters(field.function), *_find_tensors(probe, t0, y0, edges)]
@@ -68,7 +68,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     swaps = {id(x): _stand_in(x) for x in used if not x.is_leaf or x._backward_hooks}
     field.evaluations += probe.evaluations
     if swaps:
-        probe = Field(_Replacing(field.function, swaps), args, field.layout, field.per_lane)
+        probe = field.like(_replace(field.function, swaps), args)
         if params is None:
             f0, _, edges = _evaluate(probe, t0, y0, ignore=())
             _refuse(edges)
@@ -99,30 +99,9 @@ def _evaluate(
         t, y = _stand_in(t0), _stand_in(y0)
         since = _sequence_number()
         dy = field(t, y)
-    found, edges = _walk([dy], since)
+    found, edges = walk([dy], since)
     own = {id(x) for x in (t, y, *ignore)}
     return dy.detach(), [x for x in found if id(x) not in own], edges
-
-
-def _walk(outputs: Iterable[Tensor], since: int) -> tuple[list[Tensor], list[Edge]]:
-    """Walk the graph behind the outputs, not beyond nodes older than ``since``: leaf tensors, edges to older nodes."""
-    found: list[Tensor] = []
-    older: list[Edge] = []
-    stack: list[Edge] = [get_gradient_edge(x)[:2] for x in outputs if x.requires_grad]
-    seen: set[Edge] = set()
-    while stack:
-        edge = stack.pop()
-        if edge in seen:
-            continue
-        seen.add(edge)
-        node = edge[0]
-        if hasattr(node, "variable"):  # an accumulator: the end of the graph at a leaf
-            found.append(node.variable)
-        elif since and node._sequence_nr() < since:  # type: ignore[attr-defined]
-            older.append(edge)
-        else:
-            stack.extend(child for child in node.next_functions if child[0] is not None)  # type: ignore[misc]
-    return found, older
 
 
 def _find_tensors(field: Field, t0: Tensor, y0: Tensor, edges: Sequence[Edge]) -> list[Tensor]:
@@ -130,7 +109,7 @@ def _find_tensors(field: Field, t0: Tensor, y0: Tensor, edges: Sequence[Edge]) -
     if not edges:
         return []
     watch = _Watch(set(edges))
-    watched = Field(watch.around(field.function), field.args, field.layout, field.per_lane)
+    watched = field.like(watch.around(field.function), field.args)
     with torch.enable_grad():
         watched(t0, y0)
     field.evaluations += watched.evaluations
@@ -150,6 +129,8 @@ def _refuse(edges: Sequence[Edge]) -> None:
 
 def _module_parameters(function: Callable[..., Any]) -> list[Tensor]:
     """Parameters of f's module, also those that this evaluation did not need."""
+    if isinstance(function, Split):
+        return [*_module_parameters(function.explicit), *_module_parameters(function.implicit)]
     module = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
     return [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
 
@@ -204,6 +185,13 @@ class _Swap(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = map_leaves(lambda x: self.stand_ins.get(id(x), x), (args, kwargs or {}))
         return func(*args, **kwargs)
+
+
+def _replace(function: Callable[..., Any], stand_ins: Mapping[int, Tensor]) -> Callable[..., Any]:
+    """Return the function with stand-ins for some tensors it closes over; one in two parts stays so."""
+    if isinstance(function, Split):
+        return Split(_Replacing(function.explicit, stand_ins), _Replacing(function.implicit, stand_ins))
+    return _Replacing(function, stand_ins)
 
 
 @dataclass(frozen=True)

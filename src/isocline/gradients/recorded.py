@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isocline.compiled import Bars, Chunk, Record, Run, Traced
+from isocline.compiled import Bars, Chunk, Record, Run, Traced, evaluates_at_start
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule
 from isocline.problem import Outputs, Problem
@@ -41,7 +41,7 @@ class Recorded(Rule):
         steps = sum(chunk.rows for chunk in self.chunks)
         kept = all(chunk.record and chunk.record.kept for chunk in self.chunks)
         again = 0 if kept else steps * self.run.solver.evaluations
-        problem.stats.backward = Stats(again + walk.carries, steps, steps, 0)
+        problem.stats.backward = Stats(again + walk.begins, steps, steps, 0)
         return walk.result()
 
 
@@ -55,7 +55,7 @@ class _Walk:
         self.times_bar = torch.zeros_like(run.times) if timed else None
         y_bar = gradients.ys[-1].contiguous().clone()
         carry = run.solver.init(lambda t, y: y, 0.0, y_bar, lambda: y_bar)
-        self.carries = bool(carry)
+        self.begins = evaluates_at_start(run.solver, y_bar)
         ends = (torch.zeros_like(run.times[0]), torch.zeros_like(run.times[0])) if timed else ()
         inputs = tuple(torch.zeros_like(run.inputs[i]) for i in run.traced.differentiable)
         self.bars = Bars(y_bar, tuple(torch.zeros_like(part) for part in carry), ends, inputs)

@@ -12,11 +12,17 @@ from isocline.controllers import Controller
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import add
 from isocline.loop import advance, start, take
+from isocline.numbers import where
 from isocline.observers import interpolate, pairs
+from isocline.polynomials import gauss
+from isocline.rest import completed
 from isocline.solution import SolveError, failure_message
 from isocline.solvers.base import Carry, Field, Solver
 from isocline.state import State, Status, Step
 from isocline.stops import Stops, make_stops
+
+INSIDE = 3
+"""Evaluations in each step for the parameters' integral, if the method's own do not give it: an error of O(h^7)."""
 
 
 class Evaluation(NamedTuple):
@@ -77,11 +83,6 @@ class AdjointField:
             return evaluation.bars
         bar = weight.to(evaluation.a.dtype).unsqueeze(1) * evaluation.a
         return torch.autograd.grad(evaluation.dy, self.captured.inner, bar, allow_unused=True, retain_graph=True)
-
-    def dy(self, t: Tensor, y: Tensor) -> Tensor:
-        """Return f alone."""
-        with torch.no_grad():
-            return self.captured.field(t, y)
 
 
 class Sweep:
@@ -183,25 +184,55 @@ class Sweep:
             self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
             new = self._arrive(new, step.t0, place, inside, n_inside)
+        # Methods with a past have none of a single attempt: it is lost only where the state jumps.
+        elsewhere = n_moved and n_rested and self.solver.weights is not None
+        if n_running and (n_arrived or elsewhere):
+            new = self._begin_again(new, place > self.place)
         self.place = place
-        if n_running and (n_arrived or (n_moved and n_rested)):
-            # The state jumped, or lanes stand at stages of different attempts: evaluate where they all are now.
-            new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
-            self.first = self._evaluation(new.carry)
         return new, n_running, 1
+
+    def _begin_again(self, state: State, jumped: Tensor) -> State:
+        """Carry nothing over in lanes whose state jumped; lanes now stand at stages of different attempts.
+
+        So the first stage of the next step is evaluated once for all lanes, where each has it.
+        """
+        t, y, f = state.t, state.y, self.f
+        first = self.solver.start_of(y, state.carry)
+        at = y if first is None else where(jumped, y, first)
+        fresh = self.solver.init(f, t, y, lambda: f(t, at))
+        self.first = self._evaluation(fresh)
+        carry = tuple(where(jumped, new, old) for new, old in zip(fresh, state.carry, strict=True))
+        dt = state.dt
+        if self.solver.weights is None:
+            # Without a past the order is low, and the step size that went with another is too large.
+            again, _ = self.controller.init(f, self.solver, t, self.stops[-1], y, lambda: f(t, y))
+            dt = torch.where(jumped, again, dt)
+        return state._replace(carry=carry, dt=dt)
 
     def _evaluation(self, ks: Carry) -> Evaluation | None:
         return self.f.evaluations.get(id(ks[0])) if ks else None
 
     def _integrate_parameters(self, step: Step) -> None:
-        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights."""
+        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights if it has any."""
         if not self.inner_bar:
             return
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        for weight, k in zip(self.solver.weights, step.stages, strict=True):
+        if self.solver.weights is None:
+            self._integrate_inside(step, h)
+            return
+        # Stages beyond those with weights serve interpolation only.
+        for weight, k in zip(self.solver.weights, step.stages, strict=False):
             evaluation = self.f.evaluations.get(id(k), self.first)
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))
+
+    def _integrate_inside(self, step: Step, h: Tensor) -> None:
+        """Add the same integral, by Gauss's quadrature on the method's interpolant."""
+        step = completed(self.f, self.solver, step)
+        for place, weight in zip(*gauss(INSIDE), strict=True):
+            t = step.t0 + place * (step.t1 - step.t0)
+            k = self.f(t, self.solver.interpolate(step, t))
+            self.inner_bar = add(self.inner_bar, self.f.pull(self.f.evaluations[id(k)], weight * h))
 
     def _arrive(self, new: State, t0: Tensor, place: Tensor, inside: Tensor, n_inside: int) -> State:
         """Jump in the lanes that reached a stop: y becomes the saved state, a gains the loss's gradient there."""

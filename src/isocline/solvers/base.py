@@ -1,14 +1,14 @@
 """What a method must provide to be a solver."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from isocline.layout import Layout
 from isocline.numbers import Number
-from isocline.state import Step
+from isocline.state import Status, Step
 
 Field = Callable[[Number, Tensor], Tensor]
 """A vector field over lanes: ``f(t, y (L, n)) -> dy (L, n)``."""
@@ -75,8 +75,11 @@ class Solver(ABC):
 
     @property
     @abstractmethod
-    def weights(self) -> tuple[float, ...]:
-        """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step."""
+    def weights(self) -> tuple[float, ...] | None:
+        """Weights w of the stages in ``y1 = y0 + h sum_i w_i k_i``, which also integrate along with the step.
+
+        None: the step is not made of its own stages alone.
+        """
 
     @property
     @abstractmethod
@@ -84,8 +87,28 @@ class Solver(ABC):
         """Evaluations of f that a step costs."""
 
     @property
+    def kind(self) -> str:
+        """The family of methods it belongs to, in a few words."""
+        return ""
+
+    @property
+    def dense_order(self) -> int:
+        """Order of the interpolant, whose own error is O(h^(dense_order+1))."""
+        return self.order
+
+    @property
+    def citation(self) -> str:
+        """Where the method comes from: author, year, where."""
+        return ""
+
+    @property
     def compilable(self) -> bool:
         """Whether a step is free of branches on values, so that a loop of them can be compiled."""
+        return True
+
+    @property
+    def integrates(self) -> bool:
+        """Whether ``weights`` over the stages integrate f along with a step: BacksolveAdjoint's way back needs it."""
         return True
 
     @property
@@ -94,9 +117,14 @@ class Solver(ABC):
         return 0
 
     @property
+    def completes(self) -> bool:
+        """Whether ``complete`` must be called before a step is interpolated."""
+        return self.late_stages > 0
+
+    @property
     def dense_stages(self) -> int:
         """How many tensors ``interpolate`` reads in a step's stages."""
-        return len(self.weights)
+        return len(self.weights or ())
 
     def check(self, layout: Layout) -> None:  # noqa: B027
         """Raise ValueError at once if the method does not suit a state of this structure."""
@@ -121,6 +149,10 @@ class Solver(ABC):
         """Return f at the point reached (L, n) if the carry holds it, else None."""
         return None
 
+    def start_of(self, y: Tensor, carry: Carry) -> Tensor | None:
+        """Return the state at which the first stage was evaluated, (L, n), if the carry holds that stage, else None."""
+        return None if self.slope(carry) is None else y
+
     @abstractmethod
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Try the step from t0 to t1 (equal in lanes that rest, which must then give y1 = y0 finitely)."""
@@ -128,3 +160,93 @@ class Solver(ABC):
     @abstractmethod
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Return the state within a completed step at t (M,), (M, n); the step has M rows, or one for all."""
+
+
+class Invertible(Solver):
+    """A method whose steps can be undone to rounding errors, whatever their size."""
+
+    @abstractmethod
+    def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """Return y0 and carry before the step from t0 to t1 that ended at y1 with this carry."""
+
+
+class Limits(NamedTuple):
+    """What a black box is told of accuracy and effort."""
+
+    rtol: float | Tensor
+    """A number, or one for each component, (n,) on the CPU."""
+    atol: float | Tensor
+    dt0: float | None
+    """Size of the first step; None chooses it."""
+    dt_max: float
+    max_steps: int
+
+
+class Trace(NamedTuple):
+    """What a black box made of one lane of n numbers; float64 on the CPU."""
+
+    ys: Tensor
+    """States at the save times, (T, n); nan where it did not get."""
+    t: float
+    """How far it came."""
+    status: Status
+    steps: int
+    pieces: "Sequence[Piece]"
+    """All steps, if asked for."""
+
+
+class Piece(NamedTuple):
+    """One step of a black box."""
+
+    t0: float
+    t1: float
+    samples: Tensor
+    """What ``interpolate`` gets as stages, (s, n); the first is the state at t0, the last that at t1."""
+
+
+class BlackBox(Solver):
+    """A method that runs a whole solve by itself, one lane at a time: it has no steps for the loop or for autograd."""
+
+    @abstractmethod
+    def trace(
+        self,
+        f: Callable[[float, Tensor], Tensor],
+        y0: Tensor,
+        f0: Tensor,
+        ts: Sequence[float],
+        limits: Limits,
+        dense: bool,
+    ) -> Trace:
+        """Solve one lane.
+
+        Args:
+            f: the field of the lane: ``f(t, y (n,)) -> (n,)`` in the user's dtype and on the user's device.
+            y0: state at ts[0], float64 on the CPU.
+            f0: f there.
+            ts: save times, the last differs from the first.
+            limits: tolerances and limits.
+            dense: whether all steps are wanted.
+        """
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """None are known."""
+        return ()
+
+    @property
+    def evaluations(self) -> int:
+        """Not known beforehand."""
+        return 0
+
+    @property
+    def compilable(self) -> bool:
+        """No: it runs outside of torch."""
+        return False
+
+    def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
+        """There are no steps to be taken one by one."""
+        raise TypeError(f"{self.name} solves as a whole: its steps cannot be taken one by one")
+
+    def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
+        """There are no steps to be taken one by one."""
+        raise TypeError(f"{self.name} solves as a whole: its steps cannot be taken one by one")

@@ -82,6 +82,21 @@ class RungeKutta(Solver):
         """Return the method with late stages among the others."""
         return _completing(self.tableau) if self.late_stages else self
 
+    @property
+    def kind(self) -> str:
+        """One kind for all tables."""
+        return "explicit Runge-Kutta"
+
+    @property
+    def dense_order(self) -> int:
+        """The table's."""
+        return self.tableau.dense_order
+
+    @property
+    def citation(self) -> str:
+        """The table's."""
+        return self.tableau.citation
+
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if a stage of a step is the first of the next, else nothing."""
         return (f0(),) if self.tableau.end_stage is not None else ()
@@ -93,14 +108,33 @@ class RungeKutta(Solver):
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Evaluate the stages not carried over, and combine them."""
         tableau, h = self.tableau, t1 - t0
-        stages = [*carry] or [f(t0, y0)]
-        before = tableau.stages if tableau.end_stage is None else tableau.end_stage
-        _evaluate(f, tableau, range(1, before), t0, t1, y0, None, stages)
-        # Summed first, so that adding to y0 rounds once a step.
-        y1 = y0 + _weighted(h, tableau.sum, stages)
+        stages, way = self.increment(f, t0, t1, y0, *carry)
+        y1, before = y0 + way, len(stages)
         _evaluate(f, tableau, range(before, tableau.stages), t0, t1, y0, y1, stages)
         carried = () if tableau.end_stage is None else (stages[before],)
-        return Attempt(y1, self._error(h, stages), tuple(stages), carried)
+        return Attempt(y1, self.error(h, stages), tuple(stages), carried)
+
+    def increment(
+        self, f: Field, t0: Number, t1: Number, y0: Tensor, first: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the stages before the one at the end, and y1 - y0; ``first`` is f(t0, y0) if known.
+
+        Summed on its own, so that adding it to y0 rounds once a step.
+        """
+        tableau = self.tableau
+        stages = [f(t0, y0) if first is None else first]
+        before = tableau.stages if tableau.end_stage is None else tableau.end_stage
+        _evaluate(f, tableau, range(1, before), t0, t1, y0, None, stages)
+        return stages, weighted(t1 - t0, tableau.sum, stages)
+
+    def error(self, h: Number, stages: Sequence[Tensor]) -> Tensor | None:
+        """Return the estimate of the error from all stages but late ones, if there is one."""
+        errors = [weighted(h, row, stages) for row in self.tableau.errors]
+        if len(errors) < 2:
+            return errors[0] if errors else None
+        error, second = errors
+        size = torch.hypot(error, 0.1 * second)
+        return error * (error.abs() / size.clamp(min=torch.finfo(size.dtype).tiny))
 
     def complete(self, f: Field, step: Step) -> Step:
         """Evaluate the late stages."""
@@ -122,14 +156,6 @@ class RungeKutta(Solver):
             y = torch.addcmul(y, weight, k)
         return y
 
-    def _error(self, h: Number, stages: Sequence[Tensor]) -> Tensor | None:
-        errors = [_weighted(h, row, stages) for row in self.tableau.errors]
-        if len(errors) < 2:
-            return errors[0] if errors else None
-        error, second = errors
-        size = torch.hypot(error, 0.1 * second)
-        return error * (error.abs() / size.clamp(min=torch.finfo(size.dtype).tiny))
-
 
 @lru_cache
 def _completing(tableau: Tableau) -> RungeKutta:
@@ -149,12 +175,12 @@ def _evaluate(
     """Append these stages to those before them; y1 must be known for the stage at the step's end."""
     for i in indices:
         c = tableau.c[i]
-        y = y1 if i == tableau.end_stage and y1 is not None else _weighted(t1 - t0, tableau.rows[i], stages, y0)
+        y = y1 if i == tableau.end_stage and y1 is not None else weighted(t1 - t0, tableau.rows[i], stages, y0)
         # Never beyond the step's end, not by rounding either.
         stages.append(f(t1 if c == 1.0 else t0 + c * (t1 - t0), y))
 
 
-def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
+def weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
     """Return ``h sum_i weight_i k_i``, and y0 if given."""
     if not terms:
         return torch.zeros_like(stages[0]) if y0 is None else y0

@@ -5,7 +5,10 @@ embedded method and interpolant, so a mistyped digit cannot survive.
 """
 
 from isocline.tableaus.classic import BOSH3, DOPRI5, EULER, HEUN, MIDPOINT, RALSTON, RK4, RK4_38, TSIT5
+from isocline.tableaus.composition import COMPOSITIONS, Composition
 from isocline.tableaus.dormand_prince import DOP853, DOPRI8
+from isocline.tableaus.implicit import IMPLICIT, ImplicitTableau
+from isocline.tableaus.rosenbrock import ROSENBROCK, RosenbrockTableau
 from isocline.tableaus.ssp import SSPRK33
 from isocline.tableaus.tableau import Sum, Tableau, whole
 from isocline.tableaus.verner import VERN7, VERN8, VERN9
@@ -15,4 +18,15 @@ _ALL = (EULER, MIDPOINT, HEUN, RALSTON, RK4, RK4_38, BOSH3, SSPRK33, DOPRI5, TSI
 TABLEAUS: dict[str, Tableau] = {tableau.name: tableau for tableau in _ALL}
 """All explicit tables by name."""
 
-__all__ = ["TABLEAUS", "Sum", "Tableau", "whole"]
+__all__ = [
+    "COMPOSITIONS",
+    "IMPLICIT",
+    "ROSENBROCK",
+    "TABLEAUS",
+    "Composition",
+    "ImplicitTableau",
+    "RosenbrockTableau",
+    "Sum",
+    "Tableau",
+    "whole",
+]
