@@ -96,6 +96,25 @@ def test_dopri5_costs_what_it_costs_in_scipy(name: str, tolerance: float) -> Non
     assert ours < 1.3 * theirs
 
 
+@pytest.mark.parametrize("name", ["A5", "B1", "C2", "D3", "E2", "Pleiades"])
+def test_dop853_costs_what_it_costs_in_scipy(name: str) -> None:
+    """Evaluations at equal error, from a line through (log error, log evaluations) of three tolerances each."""
+    problem = PROBLEMS[name]
+    ours, theirs = [], []
+    for tolerance in (1e-5, 1e-7, 1e-9):
+        sol = run(problem, "dop853", tolerance)
+        ours.append((sol.stats.evaluations, float((sol.ys[-1] - problem.end()).norm())))
+        span, y0 = (problem.t0, problem.t1), np.array(problem.y0)
+        other = solve_ivp(problem.numpy_field, span, y0, method="DOP853", rtol=tolerance, atol=tolerance)
+        theirs.append((other.nfev, float((torch.from_numpy(other.y[:, -1]) - problem.end()).norm())))
+    middle = np.log([error for _, error in ours + theirs]).mean()
+    ours_there, theirs_there = (
+        np.polyval(np.polyfit(np.log([error for _, error in found]), np.log([n for n, _ in found]), 1), middle)
+        for found in (ours, theirs)
+    )
+    assert ours_there - theirs_there < np.log(1.2)
+
+
 def test_robertson_is_solved_or_given_up_soon() -> None:
     """Stiff: stability, not accuracy, sets the steps of an explicit method."""
     problem = replace(PROBLEMS["Robertson"], t1=1.0)

@@ -190,6 +190,22 @@ def test_orders_of_error_estimates() -> None:
     assert {name: TABLEAUS[name].error_order for name in estimates} == estimates
 
 
+def test_the_estimate_of_dop853_is_at_least_that_of_its_authors() -> None:
+    """Theirs: with e and e' of orders 5 and 3, |e|^2 / sqrt(|e|^2 + 0.01 |e'|^2), in the root mean square."""
+    table = TABLEAUS["dop853"]
+    ks = torch.randn(12, 1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ks[:, :, -1] = 0.0
+    stages = iter(ks)
+    y0 = torch.zeros(1, 40, dtype=torch.float64)
+    error = RungeKutta(table).step(lambda t, y: next(stages), 0.0, 0.5, y0, ()).error
+    b, embedded, second = torch.tensor([table.b, table.embedded, table.second], dtype=torch.float64)
+    e, e2 = (0.5 * (b - weights) @ ks[:, 0] for weights in (embedded, second))
+    theirs = e.norm() ** 2 / (e.norm() ** 2 + 0.01 * e2.norm() ** 2).sqrt()
+    assert error is not None
+    assert error[0, -1] == 0.0
+    assert theirs <= error.norm() < 1.5 * theirs
+
+
 @every_table
 def test_every_table_says_where_it_is_from(table: Tableau) -> None:
     assert any(character.isdigit() for character in table.citation)
