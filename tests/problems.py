@@ -6,9 +6,13 @@ from torch import Tensor
 
 import isocline as iso
 from isocline.solvers import Splitting
+from isocline.tableaus import IMPLICIT
 
 ANY_STATE = [name for name, solver in iso.METHODS.items() if not isinstance(solver, Splitting)]
 """Methods that solve for a state of any structure; the others want a pair (q, p), and have their own tests."""
+
+ITERATING = (*IMPLICIT, "radau", "bdf")
+"""Methods whose evaluations go by how fast their iterations converge; first derivatives only."""
 
 RELAXATION = Problem(
     "cos(t) - y",

@@ -49,25 +49,29 @@ def gauss(count: int) -> tuple[Floats, Floats]:
 
 
 def chebyshev(count: int) -> Floats:
-    """Return Chebyshev's points on [0, 1], both ends included: interpolation on them is well conditioned."""
-    return tuple(((1 - np.cos(np.linspace(0, np.pi, count))) / 2).tolist())
+    """Return Chebyshev's points from 1 to 0, both ends included: interpolation on them is well conditioned."""
+    return tuple(((1 + np.cos(np.linspace(0, np.pi, count))) / 2).tolist())
 
 
 def through_chebyshev(count: int, integrated: bool) -> tuple[Floats, ...]:
-    """Return, as rows of coefficients of Chebyshev's polynomials, what multiplies values at Chebyshev's points.
+    """Return what multiplies values at Chebyshev's points, for ``evaluate``: of polynomials that are zero at zero.
 
-    Row d has the coefficients of the d-th polynomial on [0, 1]; column i is the Lagrange polynomial of point i, or its
-    integral from 0.
+    They are the Lagrange polynomials of all points but zero, or the integrals from zero of those of all points. A row
+    for each of Chebyshev's polynomials on [0, 1] has the coefficients of them all, divided by theta.
     """
-    points = 2 * np.array(chebyshev(count)) - 1
-    found = np.linalg.inv(np.polynomial.chebyshev.chebvander(points, count - 1))
-    if integrated:
-        found = np.polynomial.chebyshev.chebint(found, lbnd=-1) / 2
-    return tuple(map(tuple, found.tolist()))
+    chebyshevs = np.polynomial.chebyshev
+    found = np.linalg.inv(chebyshevs.chebvander(2 * np.array(chebyshev(count)) - 1, count - 1))
+    found = chebyshevs.chebint(found, lbnd=-1) / 2 if integrated else found[:, :-1]
+    # Fitted where theta is not zero.
+    degree = len(found) - 2
+    x = chebyshevs.chebpts1(degree + 1)
+    quotients = chebyshevs.chebval(x, found).T / ((x + 1) / 2).reshape(-1, 1)
+    rows = np.linalg.solve(chebyshevs.chebvander(x, degree), quotients)
+    return tuple(map(tuple, rows.tolist()))
 
 
 def evaluate(rows: tuple[Floats, ...], theta: Tensor) -> Tensor:
-    """Return what multiplies the values (M, count) at theta (M,), from ``through_chebyshev``.
+    """Return what multiplies the values, (M, ...), at theta (M,), from ``through_chebyshev``; exactly zero at zero.
 
     By recurrence: powers of theta would cancel.
     """
@@ -75,10 +79,11 @@ def evaluate(rows: tuple[Floats, ...], theta: Tensor) -> Tensor:
     found = [torch.ones_like(x), x]
     while len(found) < len(rows):
         found.append(2 * x * found[-1] - found[-2])
-    return torch.stack(found, dim=1) @ constant(rows, theta.dtype, theta.device)
+    return theta.unsqueeze(1) * (torch.stack(found[: len(rows)], dim=1) @ constant(rows, theta.dtype, theta.device))
 
 
 @lru_cache
 def constant(values: "Floats | tuple[Floats, ...]", dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return numbers as a tensor, made once for each dtype and device."""
-    return torch.tensor(values, dtype=dtype, device=device)
+    with torch.inference_mode(mode=False):  # a later use may be one that autograd watches
+        return torch.tensor(values, dtype=dtype, device=device)

@@ -28,7 +28,7 @@ _HARMONIC = tuple(sum(1 / j for j in range(1, k + 1)) for k in range(HIGHEST + 1
 _LEADING = tuple((1 - kappa) * gamma for kappa, gamma in zip(_KAPPA, _HARMONIC, strict=True))
 # Order q is judged by nabla^(q+1) y / (q + 1), and nabla^(q+1) y is (q + 1)! times the divided difference.
 _ERRORS = tuple(float(factorial(q)) for q in range(HIGHEST + 1))
-_WITHIN = chebyshev(HIGHEST + 1)
+_WITHIN = chebyshev(HIGHEST + 1)[:-1]
 _VALUES = through_chebyshev(HIGHEST + 1, integrated=False)
 
 
@@ -119,7 +119,7 @@ class BDF(Solver):
     @property
     def dense_stages(self) -> int:
         """States at fixed points of the step."""
-        return HIGHEST + 1
+        return HIGHEST
 
     def check(self, layout: Layout) -> None:
         """Refuse a Jacobian for a nested state."""

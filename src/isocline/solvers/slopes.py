@@ -26,7 +26,7 @@ def over_step(nodes: Newton) -> tuple[Tensor, Tensor]:
 def slopes(nodes: Newton, order: Tensor, past: Tensor, f1: Tensor) -> tuple[Tensor, ...]:
     """Return the polynomial through f1 (L, n) and as many past values (L, K, n) as the order (L,), at fixed points.
 
-    The first of those points is the start of the step, the last its end: ``HIGHEST + 1`` tensors (L, n).
+    The first of those points is the end of the step, the last its start: ``HIGHEST + 1`` tensors (L, n).
     """
     nodes = with_end(nodes, order)
     basis = nodes.basis(constant(_WITHIN, nodes.nodes.dtype, past.device))[:, :, :-1]
