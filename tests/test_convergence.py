@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import isocline as iso
-from isocline.tableaus import TABLEAUS
+from isocline.tableaus import IMPLICIT, TABLEAUS, ImplicitTableau, Tableau
 from orders import slope
 from problems import HOPF, LOGISTIC, RELAXATION, Problem
 
@@ -20,11 +20,18 @@ STEPS = {
     8: (12, 16),
     9: (12, 16, 20),
 }
+FEWER = {1: (160, 240), 2: (32, 48, 64), 3: (32, 48, 64), 4: (32, 48, 64), 5: (32, 48, 64)}
+"""The same for methods that iterate, whose steps cost more; their errors are larger, too."""
 
-methods = pytest.mark.parametrize("method", [name for name, table in TABLEAUS.items() if table.order <= 5])
-high_methods = pytest.mark.parametrize("method", [name for name, table in TABLEAUS.items() if table.order > 5])
-every_method = pytest.mark.parametrize("method", TABLEAUS)
+TABLES: dict[str, Tableau | ImplicitTableau] = {**TABLEAUS, **IMPLICIT}
+methods = pytest.mark.parametrize("method", [name for name, table in TABLES.items() if table.order <= 5])
+high_methods = pytest.mark.parametrize("method", [name for name, table in TABLES.items() if table.order > 5])
+every_method = pytest.mark.parametrize("method", TABLES)
 problems = pytest.mark.parametrize("problem", [RELAXATION, LOGISTIC, HOPF], ids=str)
+
+
+def steps(method: str, order: int) -> tuple[int, ...]:
+    return (FEWER if method in IMPLICIT else STEPS)[order]
 
 
 def error(problem: Problem, method: str, n: int, ts: Tensor) -> float:
@@ -42,10 +49,10 @@ def error(problem: Problem, method: str, n: int, ts: Tensor) -> float:
 @problems
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_order(problem: Problem, method: str, backward: bool) -> None:
-    order = TABLEAUS[method].order
+    order = TABLES[method].order
     # Quarters of the interval are ends of steps.
     ts = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
-    errors = {n: error(problem, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}
+    errors = {n: error(problem, method, n, ts.flip(0) if backward else ts) for n in steps(method, order)}
     assert slope(errors) == pytest.approx(order, abs=0.1)
 
 
@@ -60,24 +67,24 @@ def within_steps(problem: Problem, n: int) -> Tensor:
 @methods
 @problems
 def test_order_between_the_steps(problem: Problem, method: str) -> None:
-    table = TABLEAUS[method]
+    table = TABLES[method]
     order = min(table.order, table.dense_order + 1)
-    errors = {n: error(problem, method, n, within_steps(problem, n)) for n in STEPS[order]}
+    errors = {n: error(problem, method, n, within_steps(problem, n)) for n in steps(method, order)}
     assert slope(errors) == pytest.approx(order, abs=0.15)
 
 
-# At high order it is not far from the coarsest steps that are asymptotic to rounding errors, so the slopes are less
-# sharp; on the other problems the leading errors of some methods nearly cancel.
+# At high order it is not far from the coarsest steps that are asymptotic to rounding errors, so slopes are less sharp;
+# and on each of the problems the leading errors of some method nearly cancel, hence the median.
 
 
 @high_methods
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 def test_high_order(method: str, backward: bool) -> None:
-    order = TABLEAUS[method].order
-    ts = torch.linspace(HOPF.t0, HOPF.t1, 5, dtype=torch.float64)
-    errors = {n: error(HOPF, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}
-    assert min(errors.values()) > 5e-15
-    assert slope(errors) == pytest.approx(order, abs=0.4)
+    order, slopes = TABLEAUS[method].order, []
+    for problem in (RELAXATION, LOGISTIC, HOPF):
+        ts = torch.linspace(problem.t0, problem.t1, 5, dtype=torch.float64)
+        slopes.append(slope({n: error(problem, method, n, ts.flip(0) if backward else ts) for n in STEPS[order]}))
+    assert sorted(slopes)[1] == pytest.approx(order, abs=0.45)
 
 
 @high_methods
@@ -98,6 +105,6 @@ def test_lanes_take_the_same_fixed_steps_as_a_joint_solve(method: str) -> None:
         iso.solve(HOPF.f, y0, ts, method=method, controller=iso.FixedStep(0.1), batch_dims=batch_dims).ys
         for batch_dims in (0, 1)
     )
-    # The weights of vern8 are up to 120 in size.
-    rounding = 1e-13 if method == "vern8" else 1e-14
-    torch.testing.assert_close(lanes, joint, rtol=rounding, atol=rounding)
+    # Each lane iterates as far as it must; the weights of vern8 are up to 120 in size.
+    tolerance = 1e-11 if method in IMPLICIT else 1e-13 if method == "vern8" else 1e-14
+    torch.testing.assert_close(lanes, joint, rtol=10 * tolerance if method in IMPLICIT else tolerance, atol=tolerance)

@@ -146,6 +146,20 @@ def test_dense_output_reads_nothing_more(
 
 
 @pytest.mark.parametrize("batch_dims", [0, 1])
+def test_watching_for_events_reads_nothing_more(monkeypatch: pytest.MonkeyPatch, batch_dims: int) -> None:
+    """Except with one lane, where a step is judged by one read, and what it brought by another."""
+
+    def far(t: Tensor, y: Tensor) -> Tensor:
+        return y.amax(-1) + 9 if batch_dims else y.amax() + 9
+
+    with torch.no_grad(), reads(monkeypatch) as counter:
+        sol = solve(batch_dims, iso.DirectAdjoint(), times=10, event=far)
+    assert sol.event_t.isnan().all()
+    each = 1 if batch_dims else 2
+    assert counter.count <= each * int(sol.stats.steps.max()) + 2 * AROUND
+
+
+@pytest.mark.parametrize("batch_dims", [0, 1])
 def test_fixed_steps_read_once_a_step(monkeypatch: pytest.MonkeyPatch, batch_dims: int) -> None:
     with torch.no_grad(), reads(monkeypatch) as counter:
         solve(batch_dims, iso.DirectAdjoint(), method="rk4", controller=iso.FixedStep(0.05))

@@ -17,7 +17,7 @@ OPTIONAL = ("isocline.cli", "isocline.data", "isocline.experiments")
 
 MODULES = ["isocline", *(module.name for module in pkgutil.walk_packages(isocline.__path__, "isocline."))]
 
-PLAIN = {"METHODS", "Status", "Tableau", "Stats", "Solver", "Controller", "Gradient", "SolveError"}
+PLAIN = {"METHODS", "Status", "Tableau", "ImplicitTableau", "Stats", "Solver", "Controller", "Gradient", "SolveError"}
 """Names that need no example: data, results and base classes."""
 
 
@@ -81,6 +81,7 @@ def test_the_names_are_there() -> None:
         "vern7",
         "vern8",
         "vern9",
+        "dopri8",
         "dop853",
     }
     assert isocline.__version__[0].isdigit()

@@ -83,6 +83,22 @@ def test_jump_ts_with_events_for_each_lane() -> None:
     assert sol.status.tolist() == [iso.Status.EVENT] * 3 + [iso.Status.SUCCESS]
 
 
+def test_jump_ts_keep_jacobians_and_split_fields_to_their_side() -> None:
+    seen: list[Tensor] = []
+
+    def rate(t: Tensor) -> Tensor:
+        seen.append(t.flatten())
+        return torch.where(t < 0.3, -3.0, 2.0).double()
+
+    jacobian = iso.ESDIRK(iso.METHODS["kvaerno5"].tableau, jacobian=lambda t, y: rate(t).reshape(-1, 1, 1))
+    y0, options = torch.ones(2, 1, dtype=torch.float64), {**TIGHT, "batch_dims": 1}
+    split = iso.Split(lambda t, y: 0.5 * rate(t) * y, lambda t, y: 0.5 * rate(t) * y)
+    for f, method in ((lambda t, y: rate(t) * y, jacobian), (split, "kencarp4"), (split, "tsit5")):
+        sol = iso.solve(f, y0, (0.0, 1.0), method=method, jump_ts=[0.3], **options)
+        torch.testing.assert_close(sol.ys[-1], y0 * tensor(0.5).exp(), rtol=1e-7, atol=0)
+    assert not (torch.cat(seen) == 0.3).any()
+
+
 class Ends:
     """Collects the ends of accepted steps by dense output."""
 
@@ -123,7 +139,7 @@ def test_step_ts_with_gradients(gradient: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [False, True])
-@pytest.mark.parametrize("method", ["tsit5", "bosh3", "rk4"])
+@pytest.mark.parametrize("method", ["tsit5", "bosh3", "rk4", "adams", "bdf", "kvaerno3"])
 def test_two_halves_are_one_solve(method: str, batch: bool) -> None:
     y0 = tensor(1.0, 0.0, 0.5, 2.0).reshape(2, 2) if batch else tensor(1.0, 0.0)
     controller = iso.FixedStep(0.03) if method == "rk4" else iso.PID(1e-6, 1e-6, dcoeff=0.1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.problems.stiff import ROBERTSON
 from scipy.integrate import solve_ivp
 from torch import Tensor
 from torch.testing import assert_close
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 import isocline as iso
 from isocline import Status
 from isocline.solvers.scipy_ import ORDERS, _load
-from problems import HOPF, ROBERTSON
+from problems import HOPF
 
 F64 = torch.float64
 methods = pytest.mark.parametrize("method", ORDERS)
@@ -240,6 +241,40 @@ def test_refusals() -> None:
         lsoda.step(lambda t, y: y, 0.0, 1.0, y0.reshape(1, 2), ())
     with pytest.raises(TypeError, match="solves as a whole"):
         lsoda.init(lambda t, y: y, 0.0, y0.reshape(1, 2), lambda: y0)
+
+
+@pytest.mark.parametrize("method", ["RK45", "LSODA", "Radau"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_tolerances_of_each_component(method: str, dtype: torch.dtype) -> None:
+    """The second component need not be right, so the solve costs less."""
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([-y[..., :1], 30 * torch.cos(30 * t) + 0 * y[..., 1:]], dim=-1)
+
+    y0 = torch.tensor([[1.0, 0.0], [2.0, 0.0]], dtype=dtype)
+    settings: Any = {"method": iso.SciPy(method), "rtol": 1e-5, "batch_dims": 1}
+    some = solve(f, y0, (0.0, 3.0), atol=torch.tensor([1e-5, 10.0]), **settings)
+    both = solve(f, y0, (0.0, 3.0), atol=1e-5, **settings)
+    assert some.stats.evaluations < both.stats.evaluations / 2
+    assert_close(some.ys[-1, :, 0], y0[:, 0] * math.exp(-3), rtol=1e-3, atol=1e-3)
+
+
+def test_jump_ts() -> None:
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        return torch.where(t < 0.5, 1.0, -1.0) + 0 * y
+
+    sol = solve(f, torch.zeros(1, dtype=F64), (0.0, 0.7, 2.0), method=iso.SciPy("DOP853"), jump_ts=[0.5])
+    assert_close(sol.ys.flatten(), torch.tensor([0.0, 0.3, -1.0], dtype=F64), rtol=1e-12, atol=1e-12)
+
+
+def test_what_needs_steps_is_refused() -> None:
+    y0, lsoda = torch.ones(2), iso.SciPy("LSODA")
+    first = solve(field, y0, (0.0, 1.0), method=lsoda)
+    for name, value in (("event", lambda t, y: y[0]), ("step_ts", [0.5]), ("state", first.state)):
+        with pytest.raises(ValueError, match=rf"SciPy\('LSODA'\) solves as a whole, and cannot take {name}; use"):
+            solve(field, y0, (1.0, 2.0), method=lsoda, **{name: value})
+    with pytest.raises(ValueError, match=r"a black box knows no smallest step; leave out dt_min=0\.1"):
+        solve(field, y0, (0.0, 1.0), method=lsoda, controller=iso.PID(dt_min=0.1))
 
 
 def test_dense_output_where_nothing_is_differentiated() -> None:

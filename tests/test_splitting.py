@@ -281,3 +281,20 @@ def test_other_states_are_refused(method: str, y0: Any, what: str) -> None:
 def test_error_control_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'leapfrog' has no error estimate; pass controller=isocline.FixedStep"):
         iso.solve(pendulum, start(2), (0.0, 1.0), method="leapfrog")
+
+
+@methods
+@pytest.mark.parametrize("batch_dims", [0, 1])
+def test_events_are_found_between_the_steps(method: str, batch_dims: int) -> None:
+    """A pendulum of small swings passes through the middle."""
+    q = torch.tensor([1e-3], dtype=F64)
+    sol = iso.solve(
+        pendulum,
+        (q, torch.zeros_like(q)),
+        (0.0, 5.0),
+        method=method,
+        controller=iso.FixedStep(0.02),
+        event=lambda t, y: y[0].squeeze(-1) if batch_dims == 0 else y[0],
+        batch_dims=batch_dims,
+    )
+    assert sol.event_t.item() == pytest.approx(math.pi / 2, abs=1e-4)

@@ -153,7 +153,7 @@ def test_the_interpolant_ends_at_the_step(table: Tableau) -> None:
         assert abs((sum(row) if table.basis == "powers" else row[-1]) - b) < 1e-13
 
 
-SMOOTH = {"bosh3", "dopri5", "tsit5", "vern7", "vern8", "vern9", "dop853"}
+SMOOTH = {"bosh3", "dopri5", "tsit5", "vern7", "vern8", "vern9", "dopri8", "dop853"}
 """Methods whose interpolant has the slopes f at the ends of a step."""
 
 

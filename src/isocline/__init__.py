@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
 from isocline.restart import SolverState
@@ -16,6 +17,8 @@ from isocline.solvers import (
     METHODS,
     Adams,
     AdamsFixed,
+    Auto,
+    Radau,
     Reversible,
     Rosenbrock,
     RungeKutta,
@@ -39,15 +42,19 @@ __all__ = [
     "Adams",
     "AdamsFixed",
     "AugmentedNeuralODE",
+    "Auto",
     "BacksolveAdjoint",
     "Controller",
+    "CubicHermite",
     "DirectAdjoint",
     "Event",
     "FixedStep",
     "Gradient",
     "ImplicitTableau",
+    "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Radau",
     "RecursiveCheckpointAdjoint",
     "Reversible",
     "Rosenbrock",

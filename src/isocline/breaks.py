@@ -1,32 +1,11 @@
 """Times at which f is known to be discontinuous: it is never evaluated on the wrong side of them."""
 
-from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass
-from typing import Any
+import math
 
 import torch
 from torch import Tensor
 
-from isocline.layout import Field
-from isocline.tree import Tree
-
-
-@dataclass(frozen=True)
-class Between:
-    """A function of (t, y, *args, low, high) that never sees a time outside [low, high]."""
-
-    function: Callable[..., Tree]
-
-    def __call__(self, t: Tensor, y: Tree, *args: Any) -> Tree:
-        """Move the time inside, which is a matter of rounding, and keep its gradient."""
-        *rest, low, high = args
-        return self.function(t + (t.clamp(low, high) - t).detach(), y, *rest)
-
-    @property
-    def __self__(self) -> object:
-        """Where parameters of f are looked for."""
-        return getattr(self.function, "__self__", self.function)
+from isocline.layout import Field, Window
 
 
 class Breaks:
@@ -62,25 +41,12 @@ class Breaks:
         forwards = self.sign > 0
         low, high = torch.where(forwards, last, following), torch.where(forwards, following, last)
         layout = field.layout
-        low, high = (
-            torch.nextafter(layout.view_time(end), layout.view_time(torch.full_like(end, towards)))
-            for end, towards in ((low, float("inf")), (high, float("-inf")))
-        )
-        # nextafter moves infinity, too.
-        low, high = (
-            low.where(low > torch.finfo(low.dtype).min, -torch.inf),
-            high.where(high < torch.finfo(high.dtype).max, torch.inf),
-        )
-        side = copy(field)
-        side.function, side.args = Between(field.function), (*field.args, low, high)
-        side.per_lane = field.per_lane | _places(field.args, 2)
-        side.evaluations = side.spared = 0
+        side = field.like(field.function, field.args)
+        side.window = Window(_beyond(layout.view_time(low), math.inf), _beyond(layout.view_time(high), -math.inf))
         return side
 
 
-def _places(args: tuple[Any, ...], count: int) -> frozenset[int]:
-    """Return the places of leaves that follow the arguments, counted as ``PerLane`` counts them."""
-    from isocline.tree import leaves
-
-    first = sum(1 for _ in leaves(args))
-    return frozenset(range(first, first + count))
+def _beyond(end: Tensor, towards: float) -> Tensor:
+    """Return the next number of its dtype; infinity stays."""
+    following = torch.nextafter(end, torch.full_like(end, towards))
+    return torch.where(end.isinf(), end, following)

@@ -71,8 +71,9 @@ class SteadyState:
 
     The state there, ``Solution.event_y``, is differentiated as the steady state itself, by the implicit function
     theorem: :math:`dy = -(\partial f/\partial y)^{-1} df`. That depends on the tensors that f uses and not on y0 or on
-    the way, and costs memory of one evaluation. The Jacobian is made densely, lane by lane. If it is singular
-    (conserved quantities, a whole curve of steady states) there is no such gradient: solve to a fixed time instead.
+    the way, and costs memory of one evaluation. The equation is solved with the dense Jacobian of each lane, or for
+    more than 512 numbers by GMRES. Where the Jacobian is singular (conserved quantities, a whole curve of steady
+    states) there is no such gradient: solve to a fixed time instead.
 
     Args:
         rtol: relative tolerance for f per unit of time; None is the solve's.

@@ -68,6 +68,12 @@ def _differentiable(dy: Tensor, t: Tensor, y: Tensor) -> bool:
     return not all(map(is_own, walk([dy])[0]))
 
 
+def count(f: Field) -> None:
+    """Note that a Jacobian was evaluated, where the field counts."""
+    if hasattr(f, "count_jacobian"):
+        f.count_jacobian()
+
+
 def given(jacobian: UserJacobian, f: Field, t: Tensor, y: Tensor) -> Tensor:
     """Return the user's Jacobian as (L, n, n).
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
 from isocline.numbers import Number
-from isocline.per_lane import take_lanes
+from isocline.per_lane import take_lanes, take_rows
 from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
 
@@ -184,6 +184,18 @@ def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
         )
 
 
+class Window(NamedTuple):
+    """The times that a field may see, as f sees them; see ``breaks``."""
+
+    low: Tensor
+    high: Tensor
+
+
+def inside(t: Tensor, window: Window | None) -> Tensor:
+    """Return times moved into the window, which is a matter of rounding, so their gradient stays."""
+    return t if window is None else t + (t.clamp(*window) - t).detach()
+
+
 class Field:
     """The user's vector field over lanes: ``field(t, y (L, n)) -> dy (L, n)``, counting its evaluations.
 
@@ -211,7 +223,14 @@ class Field:
         """Lanes that were not evaluated, summed over evaluations."""
         self.jacobians = 0
         """Jacobians that methods asked for, each of all lanes."""
+        self.window: Window | None = None
         self._last: tuple[ReferenceType[Tensor], int] | None = None
+
+    def like(self, function: Callable[..., Tree], args: tuple[Any, ...]) -> "Field":
+        """Return the same field with another function and arguments; it counts for itself."""
+        other = Field(function, args, self.layout, self.per_lane)
+        other.window = self.window
+        return other
 
     @property
     def rows(self) -> int:
@@ -220,22 +239,21 @@ class Field:
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate the field once, for all lanes."""
-        return self.evaluate(t, y, self.layout, self.args)
+        return self.evaluate(t, y, self.layout, self.args, self.window)
 
     def of(self, lanes: Tensor | None) -> "Field | Part":
         """Return the field over some lanes (A,), counted by this one: ``(t (A,), y (A, n)) -> (A, n)``."""
         if lanes is None:
             return self
-        layout = self.layout.of(len(lanes))
-        return Part(self, layout, take_lanes(self.args, self.per_lane, lanes, layout.batch_shape))
+        return Part(self, self.layout, self.args, self.window).of(self.layout.of(len(lanes)), lanes)
 
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
-        return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+        return Part(self, self.layout, self.args, self.window).apply(function, t, y)
 
     def parts(self) -> "tuple[Part, Part] | None":
         """Return the explicit and the implicit part, if the function is in two parts."""
-        return Part(self, self.layout, self.args).parts()
+        return Part(self, self.layout, self.args, self.window).parts()
 
     def count_jacobian(self) -> None:
         """Count a Jacobian of this field."""
@@ -246,7 +264,7 @@ class Field:
 
         Where no gradients are recorded it is the field as it is: then nothing of such rows is used.
         """
-        return Part(self, self.layout, self.args).beside(source)
+        return Part(self, self.layout, self.args, self.window).beside(source)
 
     def evaluate(
         self,
@@ -254,12 +272,13 @@ class Field:
         y: Tensor,
         layout: Layout,
         args: tuple[Any, ...],
+        window: "Window | None" = None,
         function: Callable[..., Tree] | None = None,
     ) -> Tensor:
         """Evaluate for the lanes of a layout; ``function`` is a part of the field's, None all of it."""
         self.evaluations += 1
         before = _version(y)
-        dy = layout.pack((function or self.function)(layout.view_time(t), layout.unpack(y), *args))
+        dy = layout.pack((function or self.function)(inside(layout.view_time(t), window), layout.unpack(y), *args))
         if _version(y) != before:
             raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
         self._check_last(dy)
@@ -281,17 +300,26 @@ class Part:
     field: Field
     layout: Layout
     args: tuple[Any, ...]
+    window: "Window | None" = None
     function: Callable[..., Tree] | None = None
     """One of the two parts of a function; None is the whole."""
 
     def __call__(self, t: Number, y: Tensor) -> Tensor:
         """Evaluate once, for these lanes."""
         self.field.spared += self.field.layout.lanes - self.layout.lanes
-        return self.field.evaluate(t, y, self.layout, self.args, self.function)
+        return self.field.evaluate(t, y, self.layout, self.args, self.window, self.function)
+
+    def of(self, layout: Layout, lanes: Tensor) -> "Part":
+        """Return it with a layout for these lanes, or for lanes put in the place of others."""
+        args = take_lanes(self.args, self.field.per_lane, lanes, layout.batch_shape)
+        window = self.window
+        if window is not None:
+            window = Window(*(take_rows(end, lanes, layout.batch_shape) for end in window))
+        return replace(self, layout=layout, args=args, window=window)
 
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
-        return function(self.layout.view_time(t), self.layout.unpack(y), *self.args)
+        return function(inside(self.layout.view_time(t), self.window), self.layout.unpack(y), *self.args)
 
     def parts(self) -> "tuple[Part, Part] | None":
         """Return the explicit and the implicit part, if the field's function is in two parts."""
@@ -308,8 +336,7 @@ class Part:
         """Return it for lanes put in the place of others."""
         if not torch.is_grad_enabled():
             return self
-        args = take_lanes(self.args, self.field.per_lane, source, self.layout.batch_shape)
-        return replace(self, args=args)
+        return self.of(self.layout, source)
 
 
 def _version(x: Tensor) -> int:

@@ -88,6 +88,9 @@ def advance(
         # A step cut short by the end says little about the next: keep the larger proposal.
         dt = where(both(both(accept, last), abs(dt) < abs(state.dt)), state.dt, dt)
         status = _judge(state, target, left, dt, running, both(accept, last), finite)
+        if resting:
+            dt = where(running, dt, state.dt)
+            memory = tuple(where(running, new, old) for new, old in zip(memory, state.memory, strict=True))
     step, carry = _merge(accept, state.t, target, state.y, state.carry, attempt)
     steps, accepted = state.steps + running, state.accepted + accept
     return State(step.t1, step.y1, carry, dt, memory, status, steps, accepted), step

@@ -1,13 +1,12 @@
 """Newton iterations for the equations ``k = f(t, psi + d k)`` of implicit methods, in every lane by itself."""
 
-from math import sqrt
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from isocline.history import own_leaf
-from isocline.jacobian import UserJacobian, given, linearize, rows
+from isocline.jacobian import UserJacobian, count, given, linearize, rows
 from isocline.linear_systems import MatrixFree, Product, System, dense
 from isocline.numbers import Number, both, clip, column, isfinite, negate, read, total, where
 from isocline.solvers.base import Accuracy, Carry, Field
@@ -44,7 +43,8 @@ class Iteration(NamedTuple):
         """Return how far to iterate, beside what the error control tolerates (Hairer & Wanner 1996, IV.8)."""
         rtol = float(self.accuracy.rtol) or 1e-4
         finest = 10 * float(torch.finfo(dtype).eps) / rtol
-        return min(1.0, max(finest, 0.03 if rtol > 1e-6 else 30 * sqrt(rtol)))
+        # Tight tolerances go further still, so that results are smooth enough to take differences of.
+        return min(1.0, max(finest, min(0.03, 3e4 * rtol)))
 
     def begin(self, y0: Tensor) -> Carry:
         """Return the memory before the first step: no Jacobian yet, and no idea of the rate."""
@@ -134,8 +134,7 @@ class Newton:
 
     def _renew(self, lanes: Number) -> None:
         """Take a new Jacobian in some lanes, and factor."""
-        if hasattr(self.f, "count_jacobian"):
-            self.f.count_jacobian()
+        count(self.f)
         self._new = self._new | lanes
         if self._matrix_free:
             self._system = MatrixFree(_products(self.f, self.t0, self.y0, self._d), INEXACT)

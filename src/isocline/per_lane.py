@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,15 +10,27 @@ from torch import Tensor
 from isocline.tree import describe, map_leaves
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """What has a row for each lane without being a tensor, such as a control made with ``batch_dims``."""
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Shape of the lanes."""
+
+    def take_lanes(self, lanes: Tensor) -> "Rows":
+        """Return the rows of some lanes (A,)."""
+
+
 @dataclass(frozen=True)
 class PerLane:
     """Marks an argument of f as having one row for each sample: ``solve(..., args=(PerLane(mu), k), batch_dims=1)``.
 
-    f receives the plain tensor. In a per-sample solve, samples that have reached their end are no longer evaluated: f
+    f receives the plain values. In a per-sample solve, samples that have reached their end are no longer evaluated: f
     gets the rows of the others in y, in t, and in the arguments marked so. Without ``batch_dims`` it changes nothing.
 
     Args:
-        values: a tensor whose first dimensions are those of the batch.
+        values: a tensor whose first dimensions are those of the batch, or a control made with these ``batch_dims``.
 
     Example:
         >>> import isocline as iso, torch
@@ -28,12 +40,17 @@ class PerLane:
         torch.Size([2, 8, 2])
     """
 
-    values: Tensor
+    values: "Tensor | Rows"
 
     def __post_init__(self) -> None:
         """Check the type."""
-        if not isinstance(self.values, Tensor):
-            raise TypeError(f"PerLane needs a tensor, got {describe(self.values)}")
+        if not isinstance(self.values, (Tensor, Rows)):
+            raise TypeError(f"PerLane needs a tensor, got {describe(self.values)}; or a control made with batch_dims")
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Shape that may begin with that of the batch."""
+        return self.values.shape if isinstance(self.values, Tensor) else self.values.batch_shape
 
 
 def unmark(args: tuple[Any, ...], batch_shape: torch.Size) -> tuple[tuple[Any, ...], frozenset[int]]:
@@ -48,7 +65,7 @@ def unmark(args: tuple[Any, ...], batch_shape: torch.Size) -> tuple[tuple[Any, .
         place = next(index)
         if not isinstance(x, PerLane):
             return x
-        if x.values.shape[: len(batch_shape)] != batch_shape:
+        if x.batch_shape[: len(batch_shape)] != batch_shape:
             raise ValueError(
                 f"PerLane needs one row for each sample, first dimensions {tuple(batch_shape)}; got "
                 f"{describe(x.values)}"
@@ -72,7 +89,9 @@ def take_lanes(
     return taken
 
 
-def take_rows(x: Tensor, lanes: Tensor, batch_shape: torch.Size) -> Tensor:
+def take_rows(x: Any, lanes: Tensor, batch_shape: torch.Size) -> Any:
     """Return the rows of some lanes of x (*batch, ...)."""
+    if not isinstance(x, Tensor):
+        return x.take_lanes(lanes)
     batch_dims = len(batch_shape)
     return x.flatten(0, batch_dims - 1).index_select(0, lanes).reshape(*batch_shape, *x.shape[batch_dims:])

@@ -38,6 +38,8 @@ class Problem:
     """The gradient method adds what its backward pass did."""
     marks: Tensor | None = None
     """Times at which steps end, (J, L)."""
+    segment: bool = False
+    """Whether it is one of several that make up the user's."""
     before: State | None = None
     """The state in which an earlier solve came to the start."""
 

@@ -41,7 +41,8 @@ def find_roots(
         slope = fb - fa
         estimate = torch.where(slope > 0, (fb * a - fa * b) / torch.where(slope > 0, slope, 1.0), middle)
         towards = (middle - estimate).sign()
-        shift = kappa * (b - a).square()
+        # At least so far that an estimate that is right brings the other end close, too.
+        shift = torch.maximum(kappa * (b - a).square(), tolerance / 2)
         moved = torch.where(shift <= (middle - estimate).abs(), estimate + towards * shift, middle)
         # So near the middle that bisection could still finish in the steps that are left.
         reach = (tolerance / 2 * 2.0 ** (most - k) - half).clamp(min=0)

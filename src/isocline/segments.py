@@ -10,7 +10,7 @@ from torch import Tensor
 from isocline.breaks import Breaks
 from isocline.events import AnyEvent, Event, SteadyState
 from isocline.gradients.base import Gradient, run
-from isocline.gradients.implicit import shift
+from isocline.gradients.implicit import shift, shift_matrix_free
 from isocline.jacobian import linearize
 from isocline.numbers import spread
 from isocline.problem import Dense, Outputs, Problem
@@ -22,6 +22,9 @@ from isocline.watch import Happening, Watch, evaluate
 RUNNING, SUCCESS, EVENT, MAX_STEPS = (
     int(status) for status in (Status.RUNNING, Status.SUCCESS, Status.EVENT, Status.MAX_STEPS)
 )
+
+DENSE = 512
+"""Up to this size of a state its Jacobian is made for the gradient of a steady state; beyond GMRES needs none."""
 
 
 class Piece(NamedTuple):
@@ -119,11 +122,20 @@ class Segments:
         times, rows = self._save_times(goal, running)
         field = self.breaks.field(self.problem.field, self.t.detach())
         before = self.problem.before if self.left == self.problem.max_steps else None
-        part = replace(self.problem, before=before, field=field, max_steps=self.left, y0=self.y, ts=self._times(times))
+        part = replace(
+            self.problem,
+            segment=True,
+            before=before,
+            field=field,
+            max_steps=self.left,
+            y0=self.y,
+            ts=self._times(times),
+        )
         leg = self._leg(part, running) if self.events else _plain(self.gradient.solve(part), part)
         if field is not self.problem.field:
             self.problem.field.evaluations += field.evaluations
             self.problem.field.spared += field.spared
+            self.problem.field.jacobians += field.jacobians
         self._save(leg, rows, running)
         if leg.dense is not None:
             self.dense.append(Piece(leg.dense, self.t.detach(), leg.t.detach()))
@@ -292,8 +304,15 @@ class Segments:
         residual = f(at, beside)
         if not residual.requires_grad:
             return t.detach(), y.detach()
-        jacobian = linearize(f, at, beside).by_state
-        return t.detach(), y.detach() + torch.where(here.unsqueeze(1), shift(residual, jacobian), 0.0)
+        if beside.shape[1] <= DENSE:
+            move = shift(residual, linearize(f, at, beside).by_state)
+        else:
+            states = beside.requires_grad_()
+            slope = f(at, states)
+            move = shift_matrix_free(
+                residual, lambda w: torch.autograd.grad(slope, states, w, retain_graph=True, materialize_grads=True)[0]
+            )
+        return t.detach(), y.detach() + torch.where(here.unsqueeze(1), move, 0.0)
 
 
 def _plain(outputs: Outputs, part: Problem) -> Leg:

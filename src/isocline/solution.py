@@ -24,8 +24,8 @@ class Stats:
         accepted: accepted steps.
         rejected: rejected steps.
         jacobians: Jacobians of f that an implicit method evaluated, over all lanes at once: an int.
-        backward: the same for the backward pass; None until ``backward()`` ran, and always with ``DirectAdjoint``,
-            which evaluates nothing again.
+        backward: the same for the backward pass (with events, of all segments that were differentiated so far); None
+            until ``backward()`` ran, and always with ``DirectAdjoint``, which evaluates nothing again.
     """
 
     evaluations: int
@@ -35,6 +35,11 @@ class Stats:
     backward: "Stats | None" = field(default=None)
     rows: int = 0
     jacobians: int = 0
+
+    def plus(self, other: "Stats") -> "Stats":
+        """Return the counts of both together."""
+        names = "evaluations", "steps", "accepted", "rejected", "rows", "jacobians"
+        return Stats(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 class SolveError(RuntimeError):

@@ -141,7 +141,14 @@ def solve(
     start = layout.pack(y0)
     events, breaks = listed(event), make_marks("jump_ts", jump_ts, layout)
     marks = make_marks("step_ts", step_ts, layout)
+    if isinstance(solver, BlackBox) and (events or len(marks) or state is not None):
+        raise ValueError(
+            f"{solver.name} does not show its steps, so it knows no event, step_ts or state; use one of isocline's own "
+            "methods, such as 'tsit5', or 'kvaerno5' for stiff problems"
+        )
     in_segments = bool(events or len(breaks))
+    if isinstance(solver, BlackBox):
+        _check_whole(solver, event=events, step_ts=marks, state=[] if state is None else [state])
     before = None if state is None else _before(state).fit(original, controller, start, times)
     eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())
     wanted = compile and solver.compilable and not eager
@@ -161,15 +168,15 @@ def solve(
             observers,
             traced,
             stats,
-            marks if len(marks) else None,
-            before,
+            marks=marks if len(marks) else None,
+            before=before,
         )
         pieces = Segments(problem, chosen, events, breaks).run() if in_segments else None
         outputs = chosen.solve(problem) if pieces is None else pieces.outputs
     solution = _unpack(problem, outputs, layout)
-    if pieces is None:
+    if pieces is None and not isinstance(solver, BlackBox):
         solution = replace(solution, state=of_end(outputs.state, original, controller))
-    else:
+    if pieces is not None:
         solution = _with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
@@ -251,6 +258,15 @@ def _controller(controller: object, rtol: Tolerance | None, atol: Tolerance | No
     if not isinstance(controller, Controller):
         raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {describe(controller)}")
     return controller
+
+
+def _check_whole(solver: Solver, **given: Any) -> None:
+    for name, value in given.items():
+        if len(value):
+            raise ValueError(
+                f"{solver.name} solves as a whole, and cannot take {name}; use a method of isocline's own, such as "
+                "'tsit5', or 'kvaerno5' for a stiff problem"
+            )
 
 
 def _before(state: object) -> SolverState:

@@ -10,7 +10,7 @@ from isocline.controllers import PID, Controller
 from isocline.events import AnyEvent, Event, SteadyState
 from isocline.layout import Field
 from isocline.numbers import Number, spread
-from isocline.observers import Observer
+from isocline.observers import Observer, Picks
 from isocline.rest import completed
 from isocline.roots import find_roots
 from isocline.solvers.base import Solver
@@ -83,8 +83,10 @@ class Watch(Observer):
         """Evaluate the event functions at the start."""
         self.field, self.f, self.solver, self.events, self.scale = field, f, solver, events, scale
         self.crossing = [i for i, event in enumerate(events) if isinstance(event, Event)]
-        self.directions = [event.direction for event in events if isinstance(event, Event)]
-        self.directions = [event.direction for event in events if isinstance(event, Event)]
+        self.wanted = t0.new_tensor([event.direction for event in events if isinstance(event, Event)]).reshape(-1, 1)
+        self.either = self.wanted == 0
+        self.wanted = t0.new_tensor([event.direction for event in events if isinstance(event, Event)]).reshape(-1, 1)
+        self.either = self.wanted == 0
         self.t, self.y = t0.clone(), y0.clone()
         self.lanes: Tensor | None = None
         self.value = self._values(self.t, self.y)
@@ -92,7 +94,7 @@ class Watch(Observer):
         self.sign = torch.where(fresh, self.value.sign(), sign)
         self.counts, self.start_noise, self.noise = counts.clone(), noise, torch.zeros_like(noise)
         self.step: Step | None = None
-        self.points = FIRST_POINTS
+        self.points: tuple[float, ...] = FIRST_POINTS
         self.happened: list[Happening] = []
         self.stop_t, self.stop_y = torch.full_like(t0, float("nan")), y0.clone()
         self.stop_event = torch.full_like(t0, -1, dtype=torch.int64)
@@ -106,16 +108,17 @@ class Watch(Observer):
         self.step = step = completed(self.f.of(self.lanes), self.solver, step)
         self.t0, self.t1 = (spread(t, self.t).detach() for t in (step.t0, step.t1))
         self.moved = self.t0 != self.t1
-        samples = [self._rows(self.value), *(self._at(torch.full_like(self.t0, s)) for s in self.points[1:])]
-        self.values = torch.stack(samples)
+        self.values = torch.stack([self._rows(self.value), *self._samples()])
         self.signs = signs = self._signs()
         change = signs[1:] - signs[:-1]
-        wanted = self.t.new_tensor(self.directions).reshape(-1, 1)
-        self.crossed = (signs[:-1] != 0) & (change != 0) & ((wanted == 0) | (change * wanted > 0)) & self.moved
+        self.crossed = (signs[:-1] != 0) & (change != 0) & (self.either | (change * self.wanted > 0)) & self.moved
         self.steady = self._steady(step)
-        bad = (self.values.isnan() & self.moved).any()
-        fresh = (self._rows(self.fresh) & ~self.moved).any()
-        return self.crossed.sum() + self.steady.sum() + bad * IS_NAN + fresh * IS_FRESH
+        asked = self.crossed.sum() + (self.values.isnan() & self.moved).any() * IS_NAN
+        if len(self.steady):
+            asked = asked + self.steady.sum()
+        if self.points is FIRST_POINTS:
+            asked = asked + (self._rows(self.fresh) & ~self.moved).any() * IS_FRESH
+        return asked
 
     def see(self, step: Step, count: int) -> Number | None:
         """Find when, and stop lanes that end or jump."""
@@ -143,9 +146,11 @@ class Watch(Observer):
 
     def _signs(self) -> Tensor:
         """Return the signs at the points of the step; 0 while a lane that starts on the surface has not left it."""
+        signs = torch.cat([self._rows(self.sign).unsqueeze(0), self.values[1:].sign()])
+        if self.points is POINTS:
+            return signs
         noise = torch.maximum(self._noise(), self._rows(self.start_noise))
         gone = (self.values.abs() > noise).cumsum(dim=0) > 0
-        signs = torch.cat([self._rows(self.sign).unsqueeze(0), self.values[1:].sign()])
         return torch.where(self._rows(self.fresh) & ~gone, 0.0, signs)
 
     def _noise(self) -> Tensor:
@@ -169,17 +174,26 @@ class Watch(Observer):
         rtol = base.rtol if event.rtol is None else event.rtol
         return PID(rtol, base.atol if event.atol is None else event.atol).fitted(self.field.layout)
 
-    def _at(self, place: Tensor, only: "int | None" = None) -> Tensor:
-        """Return the values of all event functions, or one, at these parts of the step (A,): (E, A) or (A,)."""
-        t, y = self._state(place)
+    def _samples(self) -> list[Tensor]:
+        """Return the values of all event functions at the points of the step but the first, each (E, A)."""
+        if not self.crossing:
+            return [self._rows(self.value)] * (len(self.points) - 1)
+        assert self.step is not None
+        inner = self.points[1:-1]
+        t = self.t0 + self.t.new_tensor(inner).unsqueeze(1) * (self.t1 - self.t0)
+        rows = self.step if len(self.t0) == 1 else _repeated(self.step, len(inner))
+        y = self.solver.interpolate(rows, t.flatten()).reshape(len(inner), *self.step.y1.shape)
+        return [*map(self._at, t.unbind(), y.unbind()), self._at(self.t1, self.step.y1)]
+
+    def _at(self, t: Tensor, y: Tensor, only: "int | None" = None) -> Tensor:
+        """Return the values of all event functions, or one, for the step's lanes: (E, A) or (A,)."""
         if self.lanes is not None:
             t, y = self.t.index_copy(0, self.lanes, t), self.y.index_copy(0, self.lanes, y)
-        values = self._values(t, y, only)
-        values = values if self.lanes is None else values.index_select(1, self.lanes)
+        values = self._rows(self._values(t, y, only))
         return values if only is None else values[0]
 
     def _state(self, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Return time and state at these parts of the step; its ends exactly."""
+        """Return time and state at these parts of the step (A,); its ends exactly."""
         assert self.step is not None
         t = torch.where(place == 1, self.t1, self.t0 + place * (self.t1 - self.t0))
         y = self.solver.interpolate(self.step, t)
@@ -216,7 +230,7 @@ class Watch(Observer):
         eps = torch.finfo(self.t.dtype).eps
         tolerance = eps * (2 * torch.maximum(self.t0.abs(), self.t1.abs()) / h).clamp(min=1.0)
         event = self.crossing[row]
-        root = find_roots(lambda place: self._at(place, event), a, b, fa, fb, tolerance)
+        root = find_roots(lambda place: self._at(*self._state(place), event), a, b, fa, fb, tolerance)
         return torch.where(crossed, root, float("inf"))
 
     def _record(self, found: Found) -> Tensor:
@@ -260,6 +274,12 @@ class Watch(Observer):
             f"event function {self.crossing[row]} returned nan at t={t:.6g} (lane {lane}); it is evaluated on both "
             "sides of where the event happens, so it must be finite there: write y[0] rather than y[0].sqrt()"
         )
+
+
+def _repeated(step: Step, times: int) -> Step:
+    """Return a step with its rows repeated, for interpolation at several points."""
+    rows = torch.arange(len(step.y0), device=step.y0.device).repeat(times)
+    return Picks(rows, rows).take(step)
 
 
 def evaluate(field: Field, event: AnyEvent, t: Number, y: Tensor) -> Tensor:

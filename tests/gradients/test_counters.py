@@ -9,8 +9,7 @@ from torch import Tensor, nn
 import isocline as iso
 from isocline.compiled import evaluates_at_start
 from isocline.gradients import GRADIENTS
-from isocline.tableaus import IMPLICIT
-from problems import ANY_STATE
+from problems import ANY_STATE, ITERATING
 
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS)
 
@@ -87,7 +86,7 @@ def test_finding_computed_tensors_costs_two_evaluations(name: str) -> None:
     assert count(params=[]) == plain
 
 
-@pytest.mark.parametrize("method", [name for name in ANY_STATE if name not in {*IMPLICIT, "bdf"}])
+@pytest.mark.parametrize("method", [name for name in ANY_STATE if name not in ITERATING])
 def test_checkpointing_takes_each_step_again_once(method: str) -> None:
     settings = {"method": method, "controller": iso.FixedStep(0.3), "gradient": GRADIENTS["checkpoint"]}
     sol = iso.solve(Counted(), start(), times(7), **settings)

@@ -100,6 +100,13 @@ def test_fields_that_know_their_rows() -> None:
     assert (found[1] - found[0]).abs().max() < 1e-7
 
 
+def test_tolerances_of_each_component() -> None:
+    atol = torch.tensor([1e-9, 1e-7], dtype=F64)
+    found = gradients(LAYOUTS["samples"], method=iso.SciPy("DOP853"), rtol=1e-9, atol=atol)
+    error, where = worst(found, exact("samples"))
+    assert error < 1e-6, where
+
+
 def test_save_times_without_gradient_cost_nothing() -> None:
     def backward(count: int) -> int:
         y0 = torch.ones(2, dtype=F64, requires_grad=True)

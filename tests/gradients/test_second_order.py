@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 import isocline as iso
-from isocline.tableaus import IMPLICIT
-from problems import ANY_STATE
+from problems import ANY_STATE, ITERATING
 
 FIRST_ORDER = {
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
@@ -52,7 +51,7 @@ def test_second_derivative_by_the_end_time() -> None:
     torch.testing.assert_close(bend, expected, rtol=1e-4, atol=0.0)
 
 
-@pytest.mark.parametrize("method", [name for name in ANY_STATE if name not in {*IMPLICIT, "bdf"}])
+@pytest.mark.parametrize("method", [name for name in ANY_STATE if name not in ITERATING])
 def test_second_derivatives_of_the_discrete_solution(method: str) -> None:
     y0, r, t1 = inputs()
     settings = {"method": method, "controller": iso.FixedStep(0.4), "gradient": iso.DirectAdjoint()}
@@ -70,4 +69,12 @@ def test_the_others_refuse(gradient: iso.Gradient) -> None:
     y0, r, t1 = inputs()
     loss = final(y0, r, t1, gradient=gradient).sum()
     with pytest.raises(RuntimeError, match=r"create_graph=True.*DirectAdjoint"):
+        torch.autograd.grad(loss, y0, create_graph=True)
+
+
+@pytest.mark.parametrize("method", ["radau", "kvaerno3"])
+def test_implicit_methods_refuse(method: str) -> None:
+    y0, r, t1 = inputs()
+    loss = final(y0, r, t1, method=method).sum()
+    with pytest.raises(RuntimeError, match=r"create_graph=True.*rodas5p"):
         torch.autograd.grad(loss, y0, create_graph=True)

@@ -98,7 +98,7 @@ def test_direct_is_the_gradient_of_the_discrete_solution(method: str) -> None:
 
 @pytest.mark.parametrize("method", COMPOSITIONS)
 def test_their_adjoint_is_no_pair(method: str) -> None:
-    with pytest.raises(ValueError, match=r"cannot solve backwards with '\w+'.*BacksolveAdjoint\(method=\"tsit5\"\)"):
+    with pytest.raises(ValueError, match=rf"cannot solve backwards by method '{method}'.*method='tsit5'"):
         found(method=method, controller=iso.FixedStep(0.1), gradient=iso.BacksolveAdjoint())
     with pytest.raises(ValueError, match="cannot solve backwards"):
         found(method="tsit5", gradient=iso.BacksolveAdjoint(method=method, controller=iso.FixedStep(0.1)))

@@ -13,7 +13,6 @@ from isocline.gradients.black_box import Restarts
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.sweep import Sweep
-from isocline.layout import make_layout
 from isocline.numbers import spread
 from isocline.problem import Outputs, Problem
 from isocline.solution import Stats
@@ -98,7 +97,6 @@ class BacksolveAdjoint(Gradient):
                 f"BacksolveAdjoint cannot solve backwards by method {solver.name!r}; use DirectAdjoint() or "
                 "RecursiveCheckpointAdjoint(), or name another method: BacksolveAdjoint(method='tsit5')"
             )
-        _check_adjoint(solver, problem.y0)
         controller = self.controller or problem.controller
         if self.rtol is not None or self.atol is not None:
             base = getattr(controller, "given", controller) if isinstance(controller, PID) else PID()
@@ -108,18 +106,6 @@ class BacksolveAdjoint(Gradient):
         times = problem.times.detach()
         controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, problem.y0.dtype)
         return solver, controller
-
-
-def _check_adjoint(solver: Solver, y0: Tensor) -> None:
-    """Refuse a method that does not suit the adjoint's state: y and a side by side, of no further structure."""
-    try:
-        solver.check(make_layout(y0.detach(), 1))
-    except ValueError as error:
-        raise ValueError(
-            f"BacksolveAdjoint cannot solve backwards with {solver.name!r}, because the state and its adjoint are one "
-            'tensor there: write gradient=BacksolveAdjoint(method="tsit5"), with rtol and atol, or use DirectAdjoint '
-            "or RecursiveCheckpointAdjoint"
-        ) from error
 
 
 class _BacksolveAdjoint(Rule):

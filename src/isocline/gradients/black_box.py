@@ -21,7 +21,7 @@ FieldOfLane = Callable[[float, Tensor], Tensor]
 
 def run_black_box(problem: Problem, solver: BlackBox, f0: Tensor | None = None) -> Outputs:
     """Solve one lane after the other; f0 is f at the start if it is known."""
-    limits = limits_of(problem.controller, problem.max_steps)
+    limits = limits_of(problem.controller, problem.max_steps, problem.y0.shape[1])
     y0, times = problem.y0.detach(), problem.times.detach()
     with torch.no_grad():
         fields, slopes = lanes_of(problem.field, times[0], y0, f0)
@@ -41,11 +41,24 @@ def run_black_box(problem: Problem, solver: BlackBox, f0: Tensor | None = None) 
     return Outputs(ys, _dense([trace.pieces for trace in traces], problem, solver) if problem.dense else None, state)
 
 
-def limits_of(controller: Controller, max_steps: int) -> Limits:
-    """Return what a black box is told; the controller has refused one that it cannot do without."""
+def limits_of(controller: Controller, max_steps: int, n: int, more: int = 0) -> Limits:
+    """Return what a black box is told, for a state of n numbers, or (y, a) of n and a_theta of ``more``."""
     if not isinstance(controller, PID):
         raise ValueError(f"a black box chooses its own steps: give rtol and atol, or a PID; got {controller!r:.60}")
-    return Limits(controller.rtol, controller.atol, controller.dt0, controller.dt_max, max_steps)
+    if controller.dt_min:
+        raise ValueError(f"a black box knows no smallest step; leave out dt_min={controller.dt_min}")
+    rtol, atol = (_tolerances(controller, name, n, more) for name in ("rtol", "atol"))
+    return Limits(rtol, atol, controller.dt0, controller.dt_max, max_steps)
+
+
+def _tolerances(controller: PID, name: str, n: int, more: int) -> "float | Tensor":
+    """Return a tolerance, or one for each component of the state, or of (y, a, a_theta): a has those of y."""
+    smallest: float = getattr(controller, name)
+    each: Tensor | None = vars(controller).get(f"{name}s")
+    if each is None:
+        return smallest
+    own = each.cpu().double().repeat(n // len(each))
+    return torch.cat([own, own.new_full((more,), smallest)])
 
 
 def lanes_of(field: Field, t0: Tensor, y0: Tensor, f0: Tensor | None = None) -> tuple[list[FieldOfLane], Tensor]:
@@ -158,7 +171,7 @@ class Restarts:
             if start == end:
                 continue
             state = torch.cat([y, a, total])
-            limits = limits_of(self.controller, max_steps - done)
+            limits = limits_of(self.controller, max_steps - done, 2 * n, len(total))
             trace = self.solver.trace(adjoint, state, adjoint(start, state), [start, end], limits, False)
             done += trace.steps
             self.steps, self.accepted = self.steps + trace.steps, self.accepted + trace.steps

@@ -58,7 +58,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     given = {id(x): x for x in leaves(field.args) if isinstance(x, Tensor) and x.requires_grad}
     stand_ins = {key: _stand_in(x) for key, x in given.items()}
     args = map_leaves(lambda x: stand_ins.get(id(x), x), field.args)
-    probe = Field(field.function, args, field.layout, field.per_lane)
+    probe = field.like(field.function, args)
     if params is None:
         f0, used, edges = _evaluate(probe, t0, y0, ignore=stand_ins.values())
         used += [*_module_parameters(field.function), *_find_tensors(probe, t0, y0, edges)]
@@ -68,7 +68,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     swaps = {id(x): _stand_in(x) for x in used if not x.is_leaf or x._backward_hooks}
     field.evaluations += probe.evaluations
     if swaps:
-        probe = Field(_replace(field.function, swaps), args, field.layout, field.per_lane)
+        probe = field.like(_replace(field.function, swaps), args)
         if params is None:
             f0, _, edges = _evaluate(probe, t0, y0, ignore=())
             _refuse(edges)
@@ -109,7 +109,7 @@ def _find_tensors(field: Field, t0: Tensor, y0: Tensor, edges: Sequence[Edge]) -
     if not edges:
         return []
     watch = _Watch(set(edges))
-    watched = Field(watch.around(field.function), field.args, field.layout, field.per_lane)
+    watched = field.like(watch.around(field.function), field.args)
     with torch.enable_grad():
         watched(t0, y0)
     field.evaluations += watched.evaluations

@@ -109,10 +109,13 @@ class _Solve(torch.autograd.Function):
         # What was not reached is nan whatever was given.
         bars = torch.where(ys.isnan().all(dim=2, keepdim=True), 0.0, grads[0])
         cotangents = Cotangents(bars, Dense(*grads[1:]) if len(grads) > 1 else None)
+        stats = call.problem.stats
+        earlier = stats.backward if call.problem.segment else None
         with call.autocast:
             result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
-        field, done = call.captured.field, call.problem.stats.backward
+        field, done = call.captured.field, stats.backward
         assert done is not None
         done.rows, field.spared = done.evaluations * field.layout.lanes - field.spared, 0
         done.jacobians, field.jacobians = field.jacobians, 0
+        stats.backward = done if earlier is None else earlier.plus(done)
         return (None, result.times, result.y0, *result.inner)

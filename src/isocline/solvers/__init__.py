@@ -2,9 +2,11 @@
 
 from isocline.solvers.adams import Adams
 from isocline.solvers.adams_fixed import AdamsFixed
+from isocline.solvers.auto import Auto
 from isocline.solvers.base import Solver
 from isocline.solvers.bdf import BDF
 from isocline.solvers.esdirk import ESDIRK
+from isocline.solvers.radau import Radau
 from isocline.solvers.reversible import Reversible, ReversibleHeun
 from isocline.solvers.rosenbrock import Rosenbrock
 from isocline.solvers.runge_kutta import RungeKutta
@@ -17,9 +19,11 @@ METHODS: dict[str, Solver] = {
     **{name: ESDIRK(tableau) for name, tableau in IMPLICIT.items()},
     **{name: Rosenbrock(tableau) for name, tableau in ROSENBROCK.items()},
     **{name: Splitting(composition) for name, composition in COMPOSITIONS.items()},
+    "auto": Auto(),
     "adams": Adams(),
     "adams_fixed": AdamsFixed(),
     "bdf": BDF(),
+    "radau": Radau(),
     "reversible_heun": ReversibleHeun(),
 }
 """Every method that ``solve(method=...)`` knows by name."""
@@ -30,6 +34,8 @@ __all__ = [
     "METHODS",
     "Adams",
     "AdamsFixed",
+    "Auto",
+    "Radau",
     "Reversible",
     "ReversibleHeun",
     "Rosenbrock",

@@ -173,8 +173,9 @@ class Invertible(Solver):
 class Limits(NamedTuple):
     """What a black box is told of accuracy and effort."""
 
-    rtol: float
-    atol: float
+    rtol: float | Tensor
+    """A number, or one for each component, (n,) on the CPU."""
+    atol: float | Tensor
     dt0: float | None
     """Size of the first step; None chooses it."""
     dt_max: float

@@ -12,7 +12,7 @@ from isocline.newton import Iteration, Newton, check_iteration
 from isocline.numbers import Number, column, where
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Solver
 from isocline.solvers.polynomial import polynomials
-from isocline.solvers.runge_kutta import _weighted as weighted
+from isocline.solvers.runge_kutta import weighted
 from isocline.state import Step
 from isocline.tableaus.implicit import ImplicitTableau
 

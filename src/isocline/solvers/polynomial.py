@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import where
+from isocline.polynomials import constant
 from isocline.state import Step
 
 Rows = tuple[tuple[float, ...], ...]
@@ -24,7 +25,7 @@ def polynomials(rows: Rows, step: Step, t: Tensor) -> Tensor:
     """
     h = step.t1 - step.t0
     theta = (t - step.t0) / where(h == 0, 1.0, h)
-    matrix = _matrix(rows, theta.dtype, theta.device)
+    matrix = _columns(rows, theta.dtype, theta.device)
     powers = [theta]
     while len(powers) < len(matrix):
         powers.append(powers[-1] * theta)
@@ -32,8 +33,7 @@ def polynomials(rows: Rows, step: Step, t: Tensor) -> Tensor:
 
 
 @lru_cache
-def _matrix(rows: Rows, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the coefficients as (degree, s), made once for each dtype and device."""
+def _columns(rows: Rows, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the coefficients as (degree, s)."""
     degree = max(map(len, rows))
-    padded = [[*row, *[0.0] * (degree - len(row))] for row in rows]
-    return torch.tensor(padded, dtype=dtype, device=device).T.contiguous()
+    return constant(tuple((*row, *[0.0] * (degree - len(row))) for row in rows), dtype, device).T.contiguous()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isocline.jacobian import UserJacobian, linearize
+from isocline.jacobian import Linear, UserJacobian, count, linearize
 from isocline.numbers import Number, column
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.solvers.polynomial import polynomials
@@ -113,13 +113,23 @@ class Rosenbrock(Solver):
 
     def step(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Attempt:
         """Linearise f, factorise, and solve for the stages one after another."""
+        near = self.linearize(f, t0, y0)
+        return self.step_near(near, f, t0, t1, y0)
+
+    def linearize(self, f: Field, t0: Number, y0: Tensor) -> Linear:
+        """Return f with its derivatives at a step's start: with a graph where autograd watches."""
+        count(f)
+        return linearize(f, t0, y0, torch.is_grad_enabled(), self.jacobian)
+
+    def step_near(self, near: Linear, f: Field, t0: Number, t1: Number, y0: Tensor) -> Attempt:
+        """Take the step with f linearised at its start."""
         tableau = self.tableau
         h = t1 - t0
-        near = linearize(f, t0, y0, torch.is_grad_enabled(), self.jacobian)
         scale = column(h, y0)
         matrix = near.by_state * (-tableau.gamma * scale.unsqueeze(2) if isinstance(h, Tensor) else -tableau.gamma * h)
         matrix.diagonal(dim1=1, dim2=2).add_(1.0)
-        # Singular, or not finite: what comes of it is inf or nan, and the step is rejected.
+        # What comes of a singular matrix is inf or nan, and the step is rejected; but one over inf would be zero.
+        usable = matrix.detach().flatten(1).isfinite().all(dim=1, keepdim=True)
         factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
         drift = scale * near.by_time
         stages: list[Tensor] = []
@@ -129,7 +139,8 @@ class Rosenbrock(Solver):
             known = scale * (slope + d * drift)
             known = tableau.gamma * (known + _sum(coupling, stages) if stages else known)
             stages.append(torch.linalg.lu_solve(factors, pivots, known.unsqueeze(2)).squeeze(2))
-        return Attempt(y0 + _sum(tableau.b, stages), _sum(tableau.error, stages), tuple(stages), ())
+        y1 = torch.where(usable, y0 + _sum(tableau.b, stages), float("inf"))
+        return Attempt(y1, _sum(tableau.error, stages), tuple(stages), ())
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""

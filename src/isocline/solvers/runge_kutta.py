@@ -125,11 +125,11 @@ class RungeKutta(Solver):
         stages = [f(t0, y0) if first is None else first]
         before = tableau.stages if tableau.end_stage is None else tableau.end_stage
         _evaluate(f, tableau, range(1, before), t0, t1, y0, None, stages)
-        return stages, _weighted(t1 - t0, tableau.sum, stages)
+        return stages, weighted(t1 - t0, tableau.sum, stages)
 
     def error(self, h: Number, stages: Sequence[Tensor]) -> Tensor | None:
         """Return the estimate of the error from all stages but late ones, if there is one."""
-        errors = [_weighted(h, row, stages) for row in self.tableau.errors]
+        errors = [weighted(h, row, stages) for row in self.tableau.errors]
         if len(errors) < 2:
             return errors[0] if errors else None
         error, second = errors
@@ -175,12 +175,12 @@ def _evaluate(
     """Append these stages to those before them; y1 must be known for the stage at the step's end."""
     for i in indices:
         c = tableau.c[i]
-        y = y1 if i == tableau.end_stage and y1 is not None else _weighted(t1 - t0, tableau.rows[i], stages, y0)
+        y = y1 if i == tableau.end_stage and y1 is not None else weighted(t1 - t0, tableau.rows[i], stages, y0)
         # Never beyond the step's end, not by rounding either.
         stages.append(f(t1 if c == 1.0 else t0 + c * (t1 - t0), y))
 
 
-def _weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
+def weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
     """Return ``h sum_i weight_i k_i``, and y0 if given."""
     if not terms:
         return torch.zeros_like(stages[0]) if y0 is None else y0

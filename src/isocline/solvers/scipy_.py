@@ -80,6 +80,16 @@ class SciPy(BlackBox):
         return ORDERS[self.method][1]
 
     @property
+    def kind(self) -> str:
+        """Where it comes from."""
+        return "SciPy"
+
+    @property
+    def citation(self) -> str:
+        """SciPy's."""
+        return "Virtanen et al. 2020, doi:10.1038/s41592-019-0686-2"
+
+    @property
     def dense_stages(self) -> int:
         """Samples of a step."""
         return len(NODES)
@@ -100,7 +110,12 @@ class SciPy(BlackBox):
             return Trace(ys, ts[0], Status.NON_FINITE, 0, ())
         function = _Function(f, ts[0], y0, f0)
         solver = getattr(_load(), self.method)(
-            function, ts[0], y0.numpy(), ts[-1], **_settings(limits, ts), **self._jacobian(function, f0.dtype, limits)
+            function,
+            ts[0],
+            y0.numpy(),
+            ts[-1],
+            **_settings(self.method, limits, ts),
+            **self._jacobian(function, f0.dtype, limits),
         )
         sign = 1.0 if ts[-1] > ts[0] else -1.0
         steps, saved, pieces = 0, 1, []
@@ -167,9 +182,10 @@ class _Function:
 
     def jacobian(self, t: float, y: Any, dtype: torch.dtype, limits: Limits) -> Any:
         """Forward differences with steps for values of f in a dtype of fewer digits."""
-        floor = limits.atol / limits.rtol if limits.rtol else 1.0
         state = torch.tensor(y, dtype=torch.float64)
-        steps = torch.finfo(dtype).eps ** 0.5 * state.abs().clamp(min=floor)
+        atol, rtol = (torch.as_tensor(x, dtype=torch.float64) for x in (limits.atol, limits.rtol))
+        floor = torch.where((rtol > 0) & (atol > 0), atol / rtol, 1.0)
+        steps = torch.finfo(dtype).eps ** 0.5 * torch.maximum(state.abs(), floor)
         base, shifts = torch.from_numpy(self(t, y)), torch.diag(steps)
         columns = [
             (torch.from_numpy(self(t, (state + shift).numpy())) - base) / step
@@ -205,11 +221,14 @@ def _advance(solver: Any, function: _Function) -> Status:
     return Status.STEP_TOO_SMALL if stuck else Status.RUNNING
 
 
-def _settings(limits: Limits, ts: Sequence[float]) -> dict[str, Any]:
+def _settings(method: str, limits: Limits, ts: Sequence[float]) -> dict[str, Any]:
     first = None if limits.dt0 is None else min(limits.dt0, abs(ts[-1] - ts[0]))
     # SciPy accepts no smaller rtol, and warns.
-    rtol = max(limits.rtol, 100 * torch.finfo(torch.float64).eps)
-    return {"rtol": rtol, "atol": limits.atol, "max_step": limits.dt_max, "first_step": first}
+    rtol = torch.as_tensor(limits.rtol, dtype=torch.float64).clamp(min=100 * torch.finfo(torch.float64).eps)
+    # Radau and BDF know a single one only: the strictest.
+    rtol = rtol.min() if method in ("Radau", "BDF") else rtol
+    tolerances = {"rtol": rtol.numpy(), "atol": torch.as_tensor(limits.atol, dtype=torch.float64).numpy()}
+    return {**tolerances, "max_step": limits.dt_max, "first_step": first}
 
 
 def _sampled(piece: Any, ts: Sequence[float]) -> Tensor:

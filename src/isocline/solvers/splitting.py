@@ -93,6 +93,11 @@ class Splitting(Solver):
         return ()
 
     @property
+    def integrates(self) -> bool:
+        """No: and the state of the adjoint is no pair."""
+        return False
+
+    @property
     def evaluations(self) -> int:
         """One a kick and one a drift, the first kick carried over."""
         return 2 * len(self.composition.lengths) + self.completed
