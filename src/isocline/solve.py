@@ -64,7 +64,8 @@ def solve(
     """Solve ``dy/dt = f(t, y, *args)``, ``y(ts[0]) = y0``, and save the state at every time of ``ts``.
 
     Gradients flow to y0, ts, args, and every tensor that f uses (parameters of modules, closed-over tensors), by the
-    chosen gradient method. Saving is by the method's interpolant: it forces no steps and costs no evaluations.
+    chosen gradient method. Saving is by the method's interpolant: it forces no steps, and with most methods it
+    costs no evaluations.
 
     Args:
         f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
