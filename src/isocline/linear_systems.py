@@ -35,6 +35,9 @@ class Dense(NamedTuple):
 
 def dense(jacobian: Tensor, d: Number) -> Dense:
     """Factor ``I - d J`` for J (L, n, n) and d (L,); what cannot be factored does not raise."""
+    # Dividing by inf would give 0, which looks like a solution.
+    finite = jacobian.isfinite().flatten(1).all(dim=1).reshape(-1, 1, 1)
+    jacobian = torch.where(finite, jacobian, float("nan"))
     if isinstance(d, Tensor):
         d = d.to(jacobian.dtype).reshape(-1, 1, 1)
     matrix = torch.eye(jacobian.shape[1], dtype=jacobian.dtype, device=jacobian.device) - d * jacobian
