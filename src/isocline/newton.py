@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from isocline.history import own_leaf
-from isocline.jacobian import UserJacobian, count, given, linearize, rows
+from isocline.jacobian import UserJacobian, count, jacobian_at, rows
 from isocline.linear_systems import MatrixFree, Product, System, dense
 from isocline.numbers import Number, both, clip, column, isfinite, negate, read, spread, total, where
 from isocline.solvers.base import Accuracy, Carry, Field
@@ -143,15 +143,13 @@ class Newton:
 
     def _renew(self, lanes: Number) -> None:
         """Take a new Jacobian in some lanes, and factor."""
-        count(self.f)
         self._new = self._new | lanes
         self._made_for, self._age = where(lanes, abs(self._d), self._made_for), where(lanes, 0.0, self._age)
         if self._matrix_free:
+            count(self.f)
             self._system = MatrixFree(_products(self.f, self.t0, self.y0, self._d), INEXACT)
             return
-        at = self.t0, self.y0
-        theirs = self.how.jacobian
-        new = linearize(self.f, *at).by_state if theirs is None else given(theirs, self.f, *at).detach()
+        new = jacobian_at(self.f, self.t0, self.y0, self.how.jacobian)
         self._jacobian = where(lanes, new, self._jacobian)
         self._system = dense(self._jacobian, self._d)
 
