@@ -150,9 +150,11 @@ def test_two_halves_are_one_solve(method: str, batch: bool) -> None:
         second = iso.solve(circle, first.ys[-1], (1.5, 4.0), state=first.state, **options)
     assert torch.equal(second.ys[-1], whole.ys[-1])
     assert torch.equal(first.stats.steps + second.stats.steps, whole.stats.steps)
-    # Once a solve f is tried for fewer lanes.
-    tried = 2 if batch and method != "rk4" else 0
-    assert 0 <= first.stats.evaluations + second.stats.evaluations - whole.stats.evaluations <= tried
+    # Once a solve f is tried for fewer lanes. Lanes that iterate together do so as often as the slowest of those that
+    # happen to step at the same time, so then only their steps are the same.
+    if not (batch and method in ("bdf", "kvaerno3")):
+        tried = 2 if batch and method != "rk4" else 0
+        assert 0 <= first.stats.evaluations + second.stats.evaluations - whole.stats.evaluations <= tried
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
