@@ -131,8 +131,8 @@ class Reversible(Invertible):
 
     base: RungeKutta
     coupling: float = 0.999
-    completed: bool = field(default=False, init=False)
-    """Whether every step makes what interpolation needs."""
+    completed: RungeKutta | None = field(default=None, init=False)
+    """The base with its late stages among the others, if every step is to make them."""
 
     def __init__(self, base: str | Solver, coupling: float = 0.999) -> None:
         """Look the base up by its name, and check both."""
@@ -187,7 +187,7 @@ class Reversible(Invertible):
     @property
     def evaluations(self) -> int:
         """The base's stages, there and back."""
-        return 2 * self.base.evaluations + self.completed * self.base.late_stages
+        return 2 * self.base.evaluations + (self.base.late_stages if self.completed else 0)
 
     @property
     def late_stages(self) -> int:
@@ -201,8 +201,10 @@ class Reversible(Invertible):
 
     def completing(self) -> "Reversible":
         """Return the method with the base's late stages in each step."""
+        if not self.base.late_stages:
+            return self
         whole = Reversible(self.base, self.coupling)
-        object.__setattr__(whole, "completed", bool(self.base.late_stages))
+        object.__setattr__(whole, "completed", self.base.completing())
         return whole
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
@@ -230,7 +232,8 @@ class Reversible(Invertible):
     def complete(self, f: Field, step: Step) -> Step:
         """Evaluate the base's late stages, on its way from z0."""
         *stages, moved = step.stages
-        done = self.base.complete(f, step._replace(y0=step.carry[0], stages=tuple(stages)))
+        base = self.completed or self.base.completing()
+        done = base.evaluate_rest(f, step._replace(y0=step.carry[0], stages=tuple(stages)))
         return step._replace(stages=(*done.stages, moved))
 
     def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:

@@ -138,7 +138,11 @@ class RungeKutta(Solver):
 
     def complete(self, f: Field, step: Step) -> Step:
         """Evaluate the late stages."""
-        tableau, stages = whole(self.tableau), [*step.stages]
+        return self.completing().evaluate_rest(f, step)
+
+    def evaluate_rest(self, f: Field, step: Step) -> Step:
+        """Return the step with those of this table's stages that it does not have yet."""
+        tableau, stages = self.tableau, [*step.stages]
         _evaluate(f, tableau, range(len(stages), tableau.stages), step.t0, step.t1, step.y0, step.y1, stages)
         return step._replace(stages=tuple(stages))
 
