@@ -3,6 +3,8 @@
 The stages are those of the author's published lists (as in OrdinaryDiffEq.jl), rounded; the interpolants' weights
 follow from the stages by the order conditions, which have one solution. For vern7 and vern9 the lists have interpolants
 with twice as many late stages, too; those here already err less than the error control allows the step itself.
+
+All three are made for float64; vern8, whose weights are up to 120 in size, loses two of float32's seven digits.
 """
 
 from fractions import Fraction as F
