@@ -147,8 +147,6 @@ def solve(
             "methods, such as 'tsit5', or 'kvaerno5' for stiff problems"
         )
     in_segments = bool(events or len(breaks))
-    if isinstance(solver, BlackBox):
-        _check_whole(solver, event=events, step_ts=marks, state=[] if state is None else [state])
     before = None if state is None else _before(state).fit(original, controller, start, times)
     eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())
     wanted = compile and solver.compilable and not eager
@@ -258,15 +256,6 @@ def _controller(controller: object, rtol: Tolerance | None, atol: Tolerance | No
     if not isinstance(controller, Controller):
         raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {describe(controller)}")
     return controller
-
-
-def _check_whole(solver: Solver, **given: Any) -> None:
-    for name, value in given.items():
-        if len(value):
-            raise ValueError(
-                f"{solver.name} solves as a whole, and cannot take {name}; use a method of isocline's own, such as "
-                "'tsit5', or 'kvaerno5' for a stiff problem"
-            )
 
 
 def _before(state: object) -> SolverState:
