@@ -8,6 +8,7 @@ from math import exp, log
 import numpy as np
 import pytest
 import torch
+from benchmarks.problems import PROBLEMS, Problem
 from scipy.integrate import ode
 from torch import Tensor
 
@@ -15,10 +16,9 @@ import isocline as iso
 from isocline.controllers import FixedStep
 from isocline.loop import take
 from orders import slope
-from problems import ARENSTORF, DETEST, HOPF, LOGISTIC, Problem
+from problems import HOPF, LOGISTIC
 
 F64 = torch.float64
-BY_NAME = {problem.name: problem for problem in (*DETEST, ARENSTORF)}
 
 
 def error_on_polynomials(solver: iso.AdamsFixed, degree: int, backward: bool) -> float:
@@ -118,20 +118,20 @@ def order_at_the_end(sol: iso.Solution) -> float:
 
 
 def test_the_order_climbs_where_the_solution_is_smooth() -> None:
-    loose, middle, tight = (order_at_the_end(variable(BY_NAME["B5"], tolerance)) for tolerance in (1e-3, 1e-6, 1e-11))
+    loose, middle, tight = (order_at_the_end(variable(PROBLEMS["B5"], tolerance)) for tolerance in (1e-3, 1e-6, 1e-11))
     assert loose < middle < tight
     assert tight >= 9
 
 
 def test_the_order_is_low_where_the_solution_is_stiff() -> None:
     """High orders are hardly stable: C4 is the heat equation."""
-    assert order_at_the_end(variable(BY_NAME["C4"], 1e-4)) <= 4
+    assert order_at_the_end(variable(PROBLEMS["C4"], 1e-4)) <= 4
 
 
 @pytest.mark.parametrize("name", ["A1", "A3", "B2", "B5", "C1", "E1", "E3"])
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10])
 def test_the_error_is_a_small_multiple_of_the_tolerance(name: str, tolerance: float) -> None:
-    problem = BY_NAME[name]
+    problem = PROBLEMS[name]
     end = problem.end()
     error = (variable(problem, tolerance).ys[-1] - end).abs()
     assert float((error / (tolerance + tolerance * end.abs())).max()) < 100
@@ -165,7 +165,7 @@ def evaluations_at_equal_error(problem: Problem, error: float, tolerance: float)
 @pytest.mark.parametrize("name", ["A3", "B5", "D1", "E2", "E3", "Arenstorf"])
 @pytest.mark.parametrize("tolerance", [1e-6, 1e-9])
 def test_it_costs_no_more_than_vode_at_equal_error(name: str, tolerance: float) -> None:
-    problem = BY_NAME[name]
+    problem = PROBLEMS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sol = variable(problem, tolerance)

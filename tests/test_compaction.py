@@ -117,7 +117,7 @@ def same(a: iso.Solution, b: iso.Solution) -> None:
         assert x.tolist() == y.tolist()
 
 
-@pytest.mark.parametrize("method", ["tsit5", "dopri5", "bosh3", "heun"])
+@pytest.mark.parametrize("method", ["tsit5", "dopri5", "bosh3", "heun", "vern7"])
 @pytest.mark.parametrize("gradient", [None, iso.DirectAdjoint()], ids=["no grad", "direct"])
 def test_saves_and_dense_output_are_the_same(method: str, gradient: iso.Gradient | None) -> None:
     ts = torch.linspace(0, 1, 7, dtype=F64).unsqueeze(1) * ENDS

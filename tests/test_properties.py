@@ -16,7 +16,7 @@ few = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-methods = st.sampled_from(["bosh3", "dopri5", "tsit5"])
+methods = st.sampled_from(["bosh3", "dopri5", "tsit5", "vern7", "dop853"])
 dtypes = st.sampled_from([torch.float32, F64])
 seeds = st.integers(0, 2**20)
 times = st.floats(-3, 3, allow_nan=False, width=32)

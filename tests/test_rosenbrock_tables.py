@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from isocline import METHODS, Rosenbrock, RosenbrockTableau
 from isocline.tableaus import ROSENBROCK
-from test_tableaus import Tree, gamma, trees
+from rooted_trees import Tree, gamma, trees
 
 Matrix = NDArray[np.float64]
 

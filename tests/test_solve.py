@@ -437,6 +437,22 @@ def test_evaluations_of_fixed_steps(method: str, grad: bool) -> None:
     assert stats.backward is None
 
 
+@pytest.mark.parametrize("method", sorted(LATE_STAGES))
+@pytest.mark.parametrize("batch_dims", [0, 1])
+def test_late_stages_are_evaluated_for_steps_that_are_interpolated(method: str, batch_dims: int) -> None:
+    """Ten steps, three with save times inside; for dense output all steps, which then take f at their start over."""
+    ts = torch.tensor([0.0, 0.14, 0.15, 0.33, 0.4, 0.97, 1.0], dtype=F64)
+    options: dict[str, Any] = {"method": method, "controller": iso.FixedStep(0.1), "batch_dims": batch_dims}
+    y0 = waves(1.0, 2.0)
+    assert iso.solve(wave, y0, (0.0, 1.0), **options).stats.evaluations == 10 * STAGES[method]
+    saved = iso.solve(wave, y0, ts, **options)
+    ends = 1  # 0.4 is the end of a step, up to rounding
+    assert saved.stats.evaluations - 10 * STAGES[method] in (3 * LATE_STAGES[method], (3 + ends) * LATE_STAGES[method])
+    dense = iso.solve(wave, y0, ts, dense=True, **options)
+    assert dense.stats.evaluations == 10 * (STAGES[method] + LATE_STAGES[method] - 1) + 1
+    assert torch.equal(dense.ys[-1], saved.ys[-1])
+
+
 @pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5"])
 @pytest.mark.parametrize("batch_dims", [0, 1])
 def test_evaluations_of_adaptive_steps(method: str, batch_dims: int) -> None:

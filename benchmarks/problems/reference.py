@@ -29,6 +29,7 @@ RTOL = 1e-13
 
 # Mazzia & Magherini 2008, Test Set for Initial Value Problem Solvers, release 2.4: the reference solutions.
 PUBLISHED: dict[str, tuple[float, ...]] = {
+    "Arenstorf": PROBLEMS["Arenstorf"].y0,  # the orbit is closed
     "Pleiades": (
         *(0.3706139143970502, 0.3237284092057233e1, -0.3222559032418324e1, 0.6597091455775310),
         *(0.3425581707156584, 0.1562172101400631e1, -0.7003092922212495),
@@ -80,6 +81,9 @@ PUBLISHED: dict[str, tuple[float, ...]] = {
 RESTARTS = {"van der Pol, mu=1e6": (0.8, 1.6)}
 """Times before jumps so fast that float64 cannot resolve steps of theirs; the clock starts from 0 again there."""
 
+LOOSER = {"van der Pol, mu=1e6": 1e-10}
+"""Where LSODA does not end in reasonable time at 1e-13."""
+
 
 BY_STEPS = ("Robertson", "Brusselator")
 """Problems too long or too large to solve the adjoint equation."""
@@ -96,13 +100,13 @@ def solve(problem: Problem, method: str, rtol: float, **more: Any) -> Any:
     return found
 
 
-def end(problem: Problem, method: str) -> Any:
-    """Return the state at t1 at the tightest tolerance."""
+def end(problem: Problem, method: str, rtol: float = RTOL) -> Any:
+    """Return the state at t1."""
     if problem.name not in RESTARTS:
-        return solve(problem, method, RTOL).y[:, -1]
+        return solve(problem, method, rtol).y[:, -1]
     y: Any = problem.y0
     for start, stop in pairwise((problem.t0, *RESTARTS[problem.name], problem.t1)):
-        y = solve(replace(problem, t0=0.0, t1=stop - start, y0=tuple(y)), method, RTOL).y[:, -1]
+        y = solve(replace(problem, t0=0.0, t1=stop - start, y0=tuple(y)), method, rtol).y[:, -1]
     return y
 
 
@@ -113,7 +117,9 @@ def digits(problem: Problem, a: Any, b: Any) -> float:
 
 
 def condition(problem: Problem) -> float:
-    """Return the largest growth of an error up to the end, from the largest to the largest component."""
+    """Return the largest growth of an error up to the end; 1 where the steps are too short for the clock."""
+    if problem.name in RESTARTS:
+        return 1.0
     states, growth = along_steps(problem) if problem.name in BY_STEPS else along_variation(problem)
     tolerated = problem.atol + np.abs(states)
     largest = np.abs(growth * tolerated[:, None, :] / tolerated[-1][:, None]).sum(2).max()
@@ -155,7 +161,7 @@ def along_steps(problem: Problem) -> tuple[Any, Any]:
 def reference(problem: Problem) -> dict[str, Any]:
     """Return the end state, how it was found, and how many digits are sure."""
     method = "Radau" if problem.stiff else "DOP853"
-    main, other = end(problem, method), end(problem, "LSODA")
+    main, other = end(problem, method), end(problem, "LSODA", LOOSER.get(problem.name, RTOL))
     about: dict[str, Any] = {"method": method, "digits": {"LSODA": digits(problem, main, other)}}
     if problem.name in PUBLISHED:
         published = np.array(PUBLISHED[problem.name])
@@ -165,12 +171,13 @@ def reference(problem: Problem) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    kept = json.loads(REFERENCES.read_text())["problems"] if REFERENCES.exists() else {}
     for name in names or list(PROBLEMS):
         problem = PROBLEMS[name]
         entry = {} if problem.exact else reference(problem)
-        kept[name] = {**entry, "condition": condition(problem)}
-        print(name, {key: value for key, value in kept[name].items() if key != "end"}, flush=True)
+        entry["condition"] = condition(problem)
+        print(name, {key: value for key, value in entry.items() if key != "end"}, flush=True)
+        kept = json.loads(REFERENCES.read_text())["problems"] if REFERENCES.exists() else {}
+        kept[name] = entry
         ordered = {name: kept[name] for name in PROBLEMS if name in kept}
         about = {"command": "python -m benchmarks.problems.reference", "scipy": scipy.__version__, "rtol": RTOL}
         REFERENCES.write_text(json.dumps({**about, "problems": ordered}, indent=1) + "\n")

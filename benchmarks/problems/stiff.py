@@ -91,6 +91,7 @@ OREGONATOR = problem(
     columns(oregonator),
     (1.0, 2.0, 3.0),
     t1=360.0,
+    atol=1e-6,
     about="the Belousov-Zhabotinskii reaction, a limit cycle with jumps",
     source=f"Field & Noyes 1974; {TEST_SET}",
 )

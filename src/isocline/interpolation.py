@@ -123,7 +123,7 @@ class Interpolation(ABC):
 
     def _rows(self, t: Tensor) -> tuple[tuple[int, ...], Tensor]:
         """Return what comes before the channels in the result, and the times (M,): one a lane, if there are lanes."""
-        shape = t.shape[:1]
+        shape: tuple[int, ...] = t.shape[:1]
         for size in t.shape[1:]:
             shape = shape if size == 1 and len(shape) == 1 else (*shape, size)
         if not self.batch_dims:

@@ -45,6 +45,7 @@ def linearize(
     Raises:
         ValueError: ``jacobian`` returned something that does not fit.
     """
+    count(f)
     like = torch.zeros((), dtype=time_dtype(y.device), device=y.device)
     with torch.inference_mode(mode=False), torch.enable_grad():
         t, y = (x if create_graph and x.requires_grad else own_leaf(x) for x in (spread(t, like), y))
@@ -61,6 +62,21 @@ def linearize(
     return Linear(by_f, by_state, by_time.to(dy.dtype))
 
 
+def jacobian_at(f: Field, t: Number, y: Tensor, jacobian: UserJacobian | None = None) -> Tensor:
+    """Return J (L, n, n) alone, as a constant: the user's, which costs no evaluation, or that of ``linearize``."""
+    if jacobian is None:
+        return linearize(f, t, y).by_state
+    count(f)
+    with torch.no_grad():
+        return given(jacobian, f, t, y)
+
+
+def count(f: Field) -> None:
+    """Count a Jacobian."""
+    if hasattr(f, "count_jacobian"):
+        f.count_jacobian()
+
+
 def _differentiable(dy: Tensor, t: Tensor, y: Tensor) -> bool:
     """Whether dy depends on anything that requires grad besides what was made here."""
     if not (is_own(t) and is_own(y)):
@@ -68,13 +84,7 @@ def _differentiable(dy: Tensor, t: Tensor, y: Tensor) -> bool:
     return not all(map(is_own, walk([dy])[0]))
 
 
-def count(f: Field) -> None:
-    """Note that a Jacobian was evaluated, where the field counts."""
-    if hasattr(f, "count_jacobian"):
-        f.count_jacobian()
-
-
-def given(jacobian: UserJacobian, f: Field, t: Tensor, y: Tensor) -> Tensor:
+def given(jacobian: UserJacobian, f: Field, t: Number, y: Tensor) -> Tensor:
     """Return the user's Jacobian as (L, n, n).
 
     Raises:

@@ -35,11 +35,17 @@ class Dense(NamedTuple):
 
 def dense(jacobian: Tensor, d: Number) -> Dense:
     """Factor ``I - d J`` for J (L, n, n) and d (L,); what cannot be factored does not raise."""
+    jacobian = without_inf(jacobian)
     if isinstance(d, Tensor):
         d = d.to(jacobian.dtype).reshape(-1, 1, 1)
     matrix = torch.eye(jacobian.shape[1], dtype=jacobian.dtype, device=jacobian.device) - d * jacobian
     factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
     return Dense(factors, pivots)
+
+
+def without_inf(matrix: Tensor) -> Tensor:
+    """Return a matrix with nan for inf: one over inf would be zero, as if all were solved, and nobody would notice."""
+    return torch.where(matrix.isfinite(), matrix, float("nan"))
 
 
 class MatrixFree(NamedTuple):

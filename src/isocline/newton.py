@@ -6,16 +6,23 @@ import torch
 from torch import Tensor
 
 from isocline.history import own_leaf
-from isocline.jacobian import UserJacobian, count, given, linearize, rows
+from isocline.jacobian import UserJacobian, count, jacobian_at, rows
 from isocline.linear_systems import MatrixFree, Product, System, dense
-from isocline.numbers import Number, both, clip, column, isfinite, negate, read, total, where
+from isocline.numbers import Number, both, clip, column, isfinite, negate, read, spread, total, where
 from isocline.solvers.base import Accuracy, Carry, Field
 
 LARGEST_DENSE = 512
 """States of more numbers a lane are solved matrix-free, unless asked otherwise."""
 
-MOST = 10
-"""Iterations after which an attempt has failed."""
+MOST = 20
+"""Iterations after which an attempt has failed; it is given up earlier if that many would not do at its rate."""
+
+GROWN, OLD = 1.5, 20
+"""A Jacobian serves until the step is so much longer than its first, and for so many steps: the iterations do not see
+all that is wrong with it, where it damps too much."""
+
+UNKNOWN = 1e30
+"""Stands for an unknown rate: nothing but no change at all is converged then."""
 
 SLOW = 0.1
 """With a contraction rate above this the next step begins with a new Jacobian."""
@@ -47,19 +54,19 @@ class Iteration(NamedTuple):
         return min(1.0, max(finest, min(0.03, 3e4 * rtol)))
 
     def begin(self, y0: Tensor) -> Carry:
-        """Return the memory before the first step: no Jacobian yet, and no idea of the rate."""
+        """Return the memory before the first step: a Jacobian is wanted (1), and none is there."""
         lanes, n = y0.shape
         size = 1 if self.matrix_free(n) else n
-        return y0.new_ones(lanes, 2), y0.new_zeros(lanes, size, size)
+        return y0.new_tensor([1.0, 0.0, 0.0]).repeat(lanes, 1), y0.new_zeros(lanes, size, size)
 
 
 class Newton:
     r"""Simplified Newton iterations for all stages of one attempted step.
 
     ``(I - d J) dk = f(t, psi + d k) - k``, ``k <- k + dk``, with J = df/dy at the start of this step or of one before:
-    a Jacobian serves until its iterations converge slowly. It is then evaluated for all lanes at once, and taken over
-    by those that want it, so that no lane depends on another. Where the iterations fail with an old Jacobian they are
-    begun again with a new one.
+    a Jacobian serves until its iterations converge slowly, steps grow, or it is old. It is then evaluated for all lanes
+    at once, and taken over by those that want it, so that no lane depends on another. Where the iterations fail with an
+    old Jacobian they are begun again with a new one.
 
     Gradients do not go through the iterations: where autograd watches, ``solve`` returns k with the derivative that the
     implicit function theorem gives, ``(I - d J) dk = df``, with the exact J at the solution. First derivatives only.
@@ -84,25 +91,27 @@ class Newton:
         self.failed: Number = nowhere
         """Lanes in which an equation was not solved."""
         notes, self._jacobian = (part.detach() for part in memory)
-        wanted, self._eta = read(t0, notes.unbind(1))
+        wanted, self._made_for, self._age = read(t0, notes.unbind(1))
+        wanted = (wanted > 0) | (abs(self._d) > GROWN * self._made_for) | (self._age >= OLD)
+        # Of the rate nothing is known at first: that of another step size with an old Jacobian can be very different.
+        self._eta: Number = 0.0 * self._age + UNKNOWN
         self._tolerance = how.tolerance(y0.dtype)
         self._new = self._slow = nowhere
         self._matrix_free = how.matrix_free(y0.shape[1])
         self._system: System
         if self._matrix_free:
             self._renew(negate(nowhere))
-        elif total(wanted > 0):
-            self._renew(wanted > 0)
+        elif total(wanted):
+            self._renew(wanted)
         else:
             self._system = dense(self._jacobian, self._d)
 
     @property
     def memory(self) -> Carry:
         """For the next step."""
-        notes = where(self._slow, 1.0, 0.0 * self._eta), self._eta
-        if isinstance(self._eta, Tensor):
-            return (torch.stack(notes, dim=1).to(self.y0.dtype), self._jacobian)
-        return (self.y0.new_tensor([notes]), self._jacobian)
+        notes = where(self._slow, 1.0, 0.0 * self._age), self._made_for, self._age + 1.0
+        columns = [spread(note, self._jacobian).to(self.y0.dtype) for note in notes]
+        return torch.stack(columns, dim=1), self._jacobian
 
     def solve(self, t: Number, psi: Tensor, guess: Tensor) -> Tensor:
         """Return k (L, n) at time t (L,), from a first guess; lanes that fail are noted in ``failed``."""
@@ -134,14 +143,13 @@ class Newton:
 
     def _renew(self, lanes: Number) -> None:
         """Take a new Jacobian in some lanes, and factor."""
-        count(self.f)
         self._new = self._new | lanes
+        self._made_for, self._age = where(lanes, abs(self._d), self._made_for), where(lanes, 0.0, self._age)
         if self._matrix_free:
+            count(self.f)
             self._system = MatrixFree(_products(self.f, self.t0, self.y0, self._d), INEXACT)
             return
-        at = self.t0, self.y0
-        theirs = self.how.jacobian
-        new = linearize(self.f, *at).by_state if theirs is None else given(theirs, self.f, *at).detach()
+        new = jacobian_at(self.f, self.t0, self.y0, self.how.jacobian)
         self._jacobian = where(lanes, new, self._jacobian)
         self._system = dense(self._jacobian, self._d)
 
@@ -151,8 +159,8 @@ class Newton:
         """Iterate in the active lanes; return k, which of them failed, and whether f depends on what has a gradient."""
         d, psi, k = column(self._d, psi), psi.detach(), guess.detach()
         todo, failed, graph = active, both(active, negate(active)), False
-        # The first change has no rate of its own: it is judged by the last one known, with growing doubt.
-        eta = where(self._eta > 1e-16, self._eta, 1e-16) ** 0.8
+        # The first change has no rate of its own: it is judged by that of the stage before, with growing doubt.
+        eta = where(self._eta < UNKNOWN, where(self._eta > 1e-16, self._eta, 1e-16) ** 0.8, self._eta)
         before: Number = None
         for left in reversed(range(MOST)):
             with torch.set_grad_enabled(watching):

@@ -85,5 +85,5 @@ def evaluate(rows: tuple[Floats, ...], theta: Tensor) -> Tensor:
 @lru_cache
 def constant(values: "Floats | tuple[Floats, ...]", dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return numbers as a tensor, made once for each dtype and device."""
-    with torch.inference_mode(mode=False):  # a later use may be one that autograd watches
+    with torch.inference_mode(False):  # a later use may be one that autograd watches
         return torch.tensor(values, dtype=dtype, device=device)

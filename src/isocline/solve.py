@@ -8,28 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isocline.checks import check_whole
 from isocline.compiled import try_to_trace
-from isocline.controllers import PID, Controller, Tolerance
-from isocline.dense import Interpolant, Joined
+from isocline.controllers import Controller, Tolerance
 from isocline.events import AnyEvent, listed
-from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient
-from isocline.layout import Field, Layout, make_layout
-from isocline.numbers import spread
+from isocline.gradients import Gradient
+from isocline.layout import Field, make_layout
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
-from isocline.problem import Outputs, Problem
+from isocline.problem import Problem
 from isocline.restart import SolverState, of_end
-from isocline.segments import Pieces, Segments
+from isocline.segments import Segments
+from isocline.settings import (
+    check_black_box,
+    check_call,
+    checked_state,
+    chosen_controller,
+    chosen_gradient,
+    chosen_solver,
+    listed_parameters,
+)
 from isocline.solution import Solution, SolveError, Stats, failure_message
-from isocline.solvers import METHODS, Solver
+from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
-from isocline.tableaus import Tableau
 from isocline.times import make_marks, make_times
-from isocline.tree import Tree, describe
-
-DEFAULT_GRADIENT = DirectAdjoint()
-DEFAULT_OF_BLACK_BOX = BacksolveAdjoint()
+from isocline.tree import Tree
+from isocline.unpack import unpack, with_events
 
 MAX_STEPS = 16_384
 """Default for ``max_steps``: a few seconds to a minute of work on a cheap field, never for ever."""
@@ -61,7 +64,8 @@ def solve(
     """Solve ``dy/dt = f(t, y, *args)``, ``y(ts[0]) = y0``, and save the state at every time of ``ts``.
 
     Gradients flow to y0, ts, args, and every tensor that f uses (parameters of modules, closed-over tensors), by the
-    chosen gradient method. Saving is by the method's interpolant: it forces no steps and costs no evaluations.
+    chosen gradient method. Saving is by the method's interpolant: it forces no steps, and with most methods it
+    costs no evaluations.
 
     Args:
         f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
@@ -125,169 +129,56 @@ def solve(
         >>> torch.allclose(sol.ys[-1], torch.tensor([1.0, 2.0]) * torch.tensor(-1.0).exp(), atol=1e-4)
         True
     """
-    _check_options(f, args, batch_dims, max_steps)
-    solver = _solver(method)
+    check_call(f, args, batch_dims, max_steps)
     layout = make_layout(y0, batch_dims)
     times = make_times(ts, layout)
-    controller = _controller(controller, rtol, atol).fitted(layout)
-    solver.check(layout)
-    original, solver = solver, solver.tuned(controller)
-    controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
     plain, per_lane = unmark(args, layout.batch_shape)
-    field = Field(f, plain, layout, per_lane)
-    stats = Stats(0, 0, 0, 0)
-    parameters = _parameters(params)
-    chosen = _gradient(gradient, solver)
-    start = layout.pack(y0)
-    events, breaks = listed(event), make_marks("jump_ts", jump_ts, layout)
-    marks = make_marks("step_ts", step_ts, layout)
-    if isinstance(solver, BlackBox) and (events or len(marks) or state is not None):
-        raise ValueError(
-            f"{solver.name} does not show its steps, so it knows no event, step_ts or state; use one of isocline's own "
-            "methods, such as 'tsit5', or 'kvaerno5' for stiff problems"
-        )
-    in_segments = bool(events or len(breaks))
-    before = None if state is None else _before(state).fit(original, controller, start, times)
-    eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())
-    wanted = compile and solver.compilable and not eager
+    field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
+    original = chosen_solver(method)
+    original.check(layout)
+    controller = chosen_controller(controller, rtol, atol).fitted(layout)
+    solver = original.tuned(controller)
+    controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
     if dense:
         solver = solver.completing()
-    traced = try_to_trace(field, times.values[0], start) if wanted else None
+    how = chosen_gradient(gradient, solver)
+    parameters = listed_parameters(params)
+    events, breaks, marks = (
+        listed(event),
+        make_marks("jump_ts", jump_ts, layout),
+        make_marks("step_ts", step_ts, layout),
+    )
+    check_black_box(solver, event=events, step_ts=len(marks), state=state is not None)
+    before = None if state is None else checked_state(state).fit(original, controller, start, times)
+    in_segments = bool(events or len(breaks))
+    eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())
+    traced = try_to_trace(field, times.values[0], start) if compile and solver.compilable and not eager else None
     with _progress(progress, times.values) as observers:
         problem = Problem(
-            field,
-            start,
-            times,
-            solver,
-            controller,
-            max_steps,
-            dense,
-            parameters,
-            observers,
-            traced,
-            stats,
+            field=field,
+            y0=start,
+            ts=times,
+            solver=solver,
+            controller=controller,
+            max_steps=max_steps,
+            dense=dense,
+            params=parameters,
+            observers=observers,
+            traced=traced,
+            stats=Stats(0, 0, 0, 0),
             marks=marks if len(marks) else None,
             before=before,
         )
-        pieces = Segments(problem, chosen, events, breaks).run() if in_segments else None
-        outputs = chosen.solve(problem) if pieces is None else pieces.outputs
-    solution = _unpack(problem, outputs, layout)
-    if pieces is None and not isinstance(solver, BlackBox):
-        solution = replace(solution, state=of_end(outputs.state, original, controller))
+        pieces = Segments(problem, how, events, breaks).run() if in_segments else None
+        outputs = how.solve(problem) if pieces is None else pieces.outputs
+    solution = unpack(problem, outputs)
     if pieces is not None:
-        solution = _with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
+        solution = with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
+    elif not isinstance(solver, BlackBox):
+        solution = replace(solution, state=of_end(outputs.state, original, controller))
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution
-
-
-def _unpack(problem: Problem, outputs: Outputs, layout: Layout) -> Solution:
-    state, batch = outputs.state, layout.batch_shape
-    status, steps, accepted = (
-        spread(x, problem.times).reshape(batch) for x in (state.status, state.steps, state.accepted)
-    )
-    stats = problem.stats
-    stats.evaluations, stats.rows = problem.field.evaluations, problem.field.rows
-    stats.jacobians = problem.field.jacobians
-    stats.steps, stats.accepted, stats.rejected = steps, accepted, steps - accepted
-    ys, times = outputs.ys, problem.times
-    if batch and len(times) > 2:
-        # A lane with nowhere to go is at all its times already.
-        ys = torch.where((times[0] == times[-1]).unsqueeze(1), problem.y0, ys)
-    ts = times[:, 0] if problem.ts.shared else times.reshape(-1, *batch)
-    interpolant = None
-    if outputs.dense is not None:
-        interpolant = Interpolant(outputs.dense, problem.ts.sign, layout, problem.solver)
-    return Solution(ts, layout.unpack(ys), status, stats, interpolant)
-
-
-def _with_events(solution: Solution, problem: Problem, pieces: Pieces, one: bool) -> Solution:
-    """Add what came of events; for one event that was not in a sequence without a tuple around it."""
-    layout = problem.field.layout
-    batch = layout.batch_shape
-    if pieces.dense:
-        looked_up = [
-            (Interpolant(piece.dense, problem.ts.sign, layout, problem.solver), piece.t0, piece.t1)
-            for piece in pieces.dense
-        ]
-        solution = replace(solution, interpolant=Joined(looked_up, problem.ts.sign, layout))
-    if not pieces.happened:
-        return solution
-    ts = tuple(t.reshape(-1, *batch) for t, _ in pieces.happened)
-    ys = tuple(layout.unpack(y) for _, y in pieces.happened)
-    return replace(
-        solution,
-        event_t=pieces.t.reshape(batch),
-        event_y=layout.unpack(pieces.y),
-        event_index=pieces.index.reshape(batch),
-        event_ts=ts[0] if one else ts,
-        event_ys=ys[0] if one else ys,
-    )
-
-
-def _check_options(f: object, args: object, batch_dims: object, max_steps: object) -> None:
-    if not callable(f):
-        raise TypeError(f"f must be callable as f(t, y, *args), got {describe(f)}")
-    if not isinstance(args, tuple):
-        raise TypeError(f"args must be a tuple, got {describe(args)}; write args=(value,)")
-    check_whole("batch_dims", batch_dims, 0)
-    check_whole("max_steps", max_steps, 1)
-
-
-def _solver(method: object) -> Solver:
-    if isinstance(method, Solver):
-        return method
-    if isinstance(method, str) and method in METHODS:
-        return METHODS[method]
-    if isinstance(method, Tableau):
-        raise TypeError(f"a tableau is not yet a method: write method=RungeKutta(tableau) (got {method.name!r})")
-    raise ValueError(
-        f"unknown method {method!r}; use one of {', '.join(METHODS)}, or a solver such as RungeKutta(tableau)"
-    )
-
-
-def _controller(controller: object, rtol: Tolerance | None, atol: Tolerance | None) -> Controller:
-    if controller is None:
-        return PID(PID.rtol if rtol is None else rtol, PID.atol if atol is None else atol)
-    if rtol is not None or atol is not None:
-        raise ValueError(
-            "give either a controller or rtol and atol, not both; a PID takes them: PID(rtol=..., atol=...)"
-        )
-    if not isinstance(controller, Controller):
-        raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {describe(controller)}")
-    return controller
-
-
-def _before(state: object) -> SolverState:
-    if not isinstance(state, SolverState):
-        raise TypeError(f"state must be the state of a solution, state=sol.state, got {describe(state)}")
-    return state
-
-
-def _gradient(gradient: object, solver: Solver) -> Gradient:
-    whole = isinstance(solver, BlackBox)
-    if gradient is None:
-        return DEFAULT_OF_BLACK_BOX if whole else DEFAULT_GRADIENT
-    if not isinstance(gradient, Gradient):
-        raise TypeError(f"gradient must be a gradient method such as DirectAdjoint(), got {describe(gradient)}")
-    if whole and gradient.needs_steps:
-        raise ValueError(
-            f"{solver.name} does not show its steps, which {type(gradient).__name__} would differentiate; leave out "
-            "gradient, or write gradient=BacksolveAdjoint()"
-        )
-    return gradient
-
-
-def _parameters(params: Iterable[Tensor] | None) -> tuple[Tensor, ...] | None:
-    if params is None:
-        return None
-    if isinstance(params, Tensor):
-        return (params,)
-    listed = tuple(params) if isinstance(params, Iterable) else (params,)
-    for p in listed:
-        if not isinstance(p, Tensor):
-            raise TypeError(f"params must be tensors, got {describe(p)}; write params=list(net.parameters())")
-    return listed
 
 
 @contextmanager

@@ -57,8 +57,8 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "dop853": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
 }
 
-IN_SHORT = {*IMPLICIT} - {"kencarp4"}
-"""Iterating costs time: of the methods that share one engine, one is tested in all layouts."""
+IN_SHORT = {*IMPLICIT, "ssprk33", "vern8", "vern9", "dopri8", "dop853"} - {"kencarp4"}
+"""Iterating and many stages cost time: of methods that share one engine, one of a kind is tested in all layouts."""
 
 
 PAIRS = [(m, g) for m in ANY_STATE for g in GRADIENTS if g != "backsolve" or iso.METHODS[m].integrates]

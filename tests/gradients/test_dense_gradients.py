@@ -41,7 +41,7 @@ def dense_gradients(layout: str, **settings: Any) -> Inputs:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("budget", CHECKPOINTS.values(), ids=CHECKPOINTS)
-@pytest.mark.parametrize("method", ["heun", "rk4", "bosh3", "dopri5", "tsit5", "rodas5p"])
+@pytest.mark.parametrize("method", ["heun", "rk4", "bosh3", "dopri5", "tsit5", "dop853", "rodas5p"])
 def test_checkpointing_is_direct_to_rounding(method: str, budget: int | None, layout: str) -> None:
     adaptive = method != "rk4"
     controller = iso.PID(rtol=1e-3, atol=1e-3) if adaptive else iso.FixedStep(0.13)

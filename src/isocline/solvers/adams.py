@@ -77,6 +77,21 @@ class Adams(Solver):
         return 2
 
     @property
+    def compilable(self) -> bool:
+        """No: compiled loops record carries of the state's shape only."""
+        return False
+
+    @property
+    def kind(self) -> str:
+        """How it steps."""
+        return "Adams, variable order"
+
+    @property
+    def citation(self) -> str:
+        """Where it comes from."""
+        return "Shampine & Gordon 1975, Computer Solution of Ordinary Differential Equations"
+
+    @property
     def completes(self) -> bool:
         """Unless all steps are whole."""
         return not self.whole

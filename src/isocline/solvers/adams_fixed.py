@@ -78,6 +78,16 @@ class AdamsFixed(Solver):
         return False
 
     @property
+    def kind(self) -> str:
+        """How it steps."""
+        return "Adams"
+
+    @property
+    def citation(self) -> str:
+        """Where it comes from."""
+        return "Hairer, Norsett & Wanner 1993, III.1 and III.5"
+
+    @property
     def completes(self) -> bool:
         """Unless all steps are whole."""
         return not self.whole

@@ -112,6 +112,19 @@ class BDF(Solver):
         return False
 
     @property
+    def kind(self) -> str:
+        """How it steps."""
+        return "BDF (stiff)"
+
+    @property
+    def citation(self) -> str:
+        """Where it comes from."""
+        return (
+            "Brenan, Campbell & Petzold 1996, doi:10.1137/1.9781611971224; Shampine & Reichelt 1997, "
+            "doi:10.1137/S1064827594276424"
+        )
+
+    @property
     def completes(self) -> bool:
         """Unless all steps are whole."""
         return not self.whole

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from isocline.history import own_leaf
-from isocline.jacobian import UserJacobian, linearize, rows
+from isocline.jacobian import UserJacobian, jacobian_at, linearize, rows
+from isocline.linear_systems import without_inf
 from isocline.numbers import Number, column, spread, time_dtype
 from isocline.polynomials import constant
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Plan, Solver
@@ -232,14 +233,19 @@ class _Newton:
 
     def _renew(self, lanes: Tensor) -> None:
         """Take a new Jacobian in some lanes: evaluated for all at once."""
-        near = linearize(self.f, self.t0, self.y0, jacobian=self.given)
-        self.jacobian = torch.where(lanes[:, None, None], near.by_state, self.jacobian)
-        self.slope = torch.where(lanes.unsqueeze(1), near.f, self.slope)
+        at = self.t0, self.y0
+        if self.given is None:
+            slope, new, _ = linearize(self.f, *at)
+        else:
+            slope, new = self.f(*at), jacobian_at(self.f, *at, self.given)
+        # The slope of the polynomial has been good enough for an error estimate; where f is at hand, it is better.
+        self.slope = torch.where(lanes.unsqueeze(1), slope, self.slope)
+        self.jacobian = torch.where(lanes[:, None, None], new, self.jacobian)
         self.new = self.new | lanes
 
     def _factorise(self) -> None:
         n = self.y0.shape[1]
-        change = self.scale.unsqueeze(2) * self.jacobian
+        change = self.scale.unsqueeze(2) * without_inf(self.jacobian)
         unit = torch.eye(n, dtype=change.dtype, device=change.device)
         self.real = torch.linalg.lu_factor_ex(REAL * unit - change)[:2]
         self.complex = torch.linalg.lu_factor_ex(COMPLEX * unit - change)[:2]
@@ -260,10 +266,7 @@ class _Newton:
         """Factorise, and iterate in the active lanes."""
         self._factorise()
         lanes = active[:, None, None]
-        # One over inf would be zero: no change, as if all were solved.
-        usable = self.jacobian.flatten(1).isfinite().all(dim=1)
-        self.failed = torch.where(active, ~usable, self.failed)
-        active = active & usable
+        self.failed = self.failed & ~active
         z = torch.where(lanes, guess, self.z)
         w = self.into @ z
         tolerance = self._tolerance()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isocline.jacobian import Linear, UserJacobian, count, linearize
+from isocline.jacobian import Linear, UserJacobian, linearize
+from isocline.linear_systems import dense
 from isocline.numbers import Number, column
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.solvers.polynomial import polynomials
@@ -118,7 +119,6 @@ class Rosenbrock(Solver):
 
     def linearize(self, f: Field, t0: Number, y0: Tensor) -> Linear:
         """Return f with its derivatives at a step's start: with a graph where autograd watches."""
-        count(f)
         return linearize(f, t0, y0, torch.is_grad_enabled(), self.jacobian)
 
     def step_near(self, near: Linear, f: Field, t0: Number, t1: Number, y0: Tensor) -> Attempt:
@@ -126,21 +126,16 @@ class Rosenbrock(Solver):
         tableau = self.tableau
         h = t1 - t0
         scale = column(h, y0)
-        matrix = near.by_state * (-tableau.gamma * scale.unsqueeze(2) if isinstance(h, Tensor) else -tableau.gamma * h)
-        matrix.diagonal(dim1=1, dim2=2).add_(1.0)
-        # What comes of a singular matrix is inf or nan, and the step is rejected; but one over inf would be zero.
-        usable = matrix.detach().flatten(1).isfinite().all(dim=1, keepdim=True)
-        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)
+        system = dense(near.by_state, tableau.gamma * h)
         drift = scale * near.by_time
         stages: list[Tensor] = []
         for c, d, row, coupling in zip(tableau.c, tableau.d, tableau.a, tableau.coupling, strict=True):
             # Never beyond the step's end, not by rounding either.
             slope = f(t1 if c == 1.0 else t0 + c * h, y0 + _sum(row, stages)) if stages else near.f
             known = scale * (slope + d * drift)
-            known = tableau.gamma * (known + _sum(coupling, stages) if stages else known)
-            stages.append(torch.linalg.lu_solve(factors, pivots, known.unsqueeze(2)).squeeze(2))
-        y1 = torch.where(usable, y0 + _sum(tableau.b, stages), float("inf"))
-        return Attempt(y1, _sum(tableau.error, stages), tuple(stages), ())
+            known = known + _sum(coupling, stages) if stages else known
+            stages.append(system.solve(tableau.gamma * known))
+        return Attempt(y0 + _sum(tableau.b, stages), _sum(tableau.error, stages), tuple(stages), ())
 
     def interpolate(self, step: Step, t: Tensor) -> Tensor:
         """Evaluate the method's continuous extension; it costs no evaluation of f."""

@@ -177,11 +177,11 @@ def _evaluate(
     stages: list[Tensor],
 ) -> None:
     """Append these stages to those before them; y1 must be known for the stage at the step's end."""
+    h, rows, nodes = t1 - t0, tableau.rows, tableau.c
     for i in indices:
-        c = tableau.c[i]
-        y = y1 if i == tableau.end_stage and y1 is not None else weighted(t1 - t0, tableau.rows[i], stages, y0)
+        y = y1 if i == tableau.end_stage and y1 is not None else weighted(h, rows[i], stages, y0)
         # Never beyond the step's end, not by rounding either.
-        stages.append(f(t1 if c == 1.0 else t0 + c * (t1 - t0), y))
+        stages.append(f(t1 if nodes[i] == 1.0 else t0 + nodes[i] * h, y))
 
 
 def weighted(h: Number, terms: Sum, stages: Sequence[Tensor], y0: Tensor | None = None) -> Tensor:
