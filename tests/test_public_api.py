@@ -17,7 +17,7 @@ OPTIONAL = ("isocline.cli", "isocline.data", "isocline.experiments")
 
 MODULES = ["isocline", *(module.name for module in pkgutil.walk_packages(isocline.__path__, "isocline."))]
 
-PLAIN = {"METHODS", "Status", "Tableau", "Stats", "Solver", "Controller", "Gradient", "SolveError"}
+PLAIN = {"METHODS", "Status", "Tableau", "ImplicitTableau", "Stats", "Solver", "Controller", "Gradient", "SolveError"}
 """Names that need no example: data, results and base classes."""
 
 
