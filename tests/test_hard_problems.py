@@ -42,18 +42,9 @@ ACCUMULATED = {"bosh3": 2, "trbdf2": 3, "rosenbrock23": 3}
 """Methods of low order take so many steps that their errors add up."""
 
 
-WRONG = {("kvaerno5", "van der Pol, mu=1e6"), ("kencarp4", "van der Pol, mu=1e6")}
-"""Known to end far off, with a step that looks accurate between the jumps; to be mended."""
-
-
 def pairs(methods: dict[str, float], problems: tuple[Problem, ...]) -> pytest.MarkDecorator:
     """Every method that is there, with every problem."""
-    there = [
-        pytest.param(method, problem, marks=[pytest.mark.xfail(strict=True)] if (method, problem.name) in WRONG else [])
-        for method in methods
-        if method in iso.METHODS
-        for problem in problems
-    ]
+    there = [(method, problem) for method in methods for problem in problems]
     return pytest.mark.parametrize(("method", "problem"), there, ids=str)
 
 
