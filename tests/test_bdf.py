@@ -25,7 +25,7 @@ def of_order(k: int, grid: Tensor, states: Tensor) -> tuple[Tensor, ...]:
     times = torch.nn.functional.pad(times, (0, 6 - kept), value=float(grid[0]))
     past = torch.nn.functional.pad(past, (0, 0, 0, 6 - kept))
     n = states.shape[1]
-    memory = torch.ones(1, 2, dtype=F64), torch.zeros(1, n, n, dtype=F64)
+    memory = torch.tensor([[1.0, 0.0, 0.0]], dtype=F64), torch.zeros(1, n, n, dtype=F64)
     return torch.zeros(1, n, dtype=F64), times, past, torch.tensor([[float(k), kept, 0.0]], dtype=F64), *memory
 
 

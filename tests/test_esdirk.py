@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.problems.stiff import ROBERTSON
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
@@ -14,12 +15,21 @@ import isocline as iso
 from isocline import Status
 from isocline.tableaus import IMPLICIT
 from orders import slope
-from problems import ROBERTSON, van_der_pol
 
 F64 = torch.float64
 
 every_method = pytest.mark.parametrize("method", IMPLICIT)
 every_accurate_method = pytest.mark.parametrize("method", [name for name in IMPLICIT if name != "implicit_euler"])
+
+
+def van_der_pol(mu: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """``y'' = mu (1 - y^2) y' - y``."""
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        x, v = y.unbind(-1)
+        return torch.stack([v, mu * (1 - x**2) * v - x], dim=-1)
+
+    return f
 
 
 def final(f: Callable[..., Any], y0: Tensor, t1: float, **settings: Any) -> Tensor:

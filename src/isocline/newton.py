@@ -48,10 +48,16 @@ class Iteration(NamedTuple):
 
     def tolerance(self, dtype: torch.dtype) -> float:
         """Return how far to iterate, beside what the error control tolerates (Hairer & Wanner 1996, IV.8)."""
-        rtol = float(self.accuracy.rtol) or 1e-4
-        finest = 10 * float(torch.finfo(dtype).eps) / rtol
         # Tight tolerances go further still, so that results are smooth enough to take differences of.
-        return min(1.0, max(finest, min(0.03, 3e4 * rtol)))
+        return min(1.0, max(10 * self.rounding(dtype), min(0.03, 3e4 * self._rtol)))
+
+    def rounding(self, dtype: torch.dtype) -> float:
+        """Return what rounding the state changes, beside what the error control tolerates."""
+        return float(torch.finfo(dtype).eps) / self._rtol
+
+    @property
+    def _rtol(self) -> float:
+        return float(self.accuracy.rtol) or 1e-4
 
     def begin(self, y0: Tensor) -> Carry:
         """Return the memory before the first step: a Jacobian is wanted (1), and none is there."""
@@ -95,7 +101,7 @@ class Newton:
         wanted = (wanted > 0) | (abs(self._d) > GROWN * self._made_for) | (self._age >= OLD)
         # Of the rate nothing is known at first: that of another step size with an old Jacobian can be very different.
         self._eta: Number = 0.0 * self._age + UNKNOWN
-        self._tolerance = how.tolerance(y0.dtype)
+        self._tolerance, self._rounding = how.tolerance(y0.dtype), how.rounding(y0.dtype)
         self._new = self._slow = nowhere
         self._matrix_free = how.matrix_free(y0.shape[1])
         self._system: System
@@ -136,8 +142,8 @@ class Newton:
             k = _Implicit.apply(value, k, z, self._d, self._matrix_free)
         return k
 
-    def smooth(self, x: Tensor) -> Tensor:
-        """Return ``(I - d J)^-1 x``: an error estimate without the stiff part that the method damps."""
+    def damped(self, x: Tensor) -> Tensor:
+        """Return ``(I - d J)^-1 x``, constant for autograd."""
         with torch.no_grad():
             return self._system.solve(x)
 
@@ -176,7 +182,9 @@ class Newton:
                 self._slow = self._slow | both(active, theta > SLOW)
                 eta = where(active, theta / where(growing, 1e-3, 1 - theta), eta)
                 hopeless = growing | (clip(theta, 0.0, 1.0) ** left * eta * size > self._tolerance)
-            active = both(active, negate(eta * size <= self._tolerance))
+            # Where only rounding errors are left they neither fall nor rise.
+            exact = both(self._new, size <= self._rounding)
+            active = both(active, negate((eta * size <= self._tolerance) | exact))
             failed = failed | both(active, hopeless)
             active = both(active, negate(hopeless))
             if not total(active):
