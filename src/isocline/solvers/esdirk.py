@@ -165,7 +165,7 @@ class ESDIRK(Solver):
         y1 = y0 + weighted(h, table.sums[0], slopes)
         error = weighted(h, table.sums[1], slopes)
         if explicit:
-            # What the explicit part excites in stiff components the implicit part damps; the estimate does not see that.
+            # What the explicit part excites in stiff components the implicit part damps, unseen by the estimate.
             error = newton.damped(error)
         y1 = where(newton.failed, torch.full_like(y1, float("inf")), y1)
         return Attempt(y1, error, tuple(slopes), newton.memory if explicit else (*newton.memory, slopes[-1]))
