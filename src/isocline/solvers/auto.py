@@ -44,6 +44,9 @@ class Auto(Solver):
     its steps the largest row sum of ``|df/dy|`` bounds the eigenvalue from above: where explicit steps of the same size
     would be stable, the lane changes back.
 
+    At tight tolerances (1e-8, say) accuracy may keep explicit steps small beside fast components long before stability
+    does; then nothing is detected: name a stiff method instead.
+
     With several lanes both methods are evaluated for all as long as some lanes use the one and some the other.
 
     Args:
