@@ -3,10 +3,10 @@
     python -m benchmarks.robertson_batch            # the table, also in benchmarks/results/robertson_batch.json
     python -m benchmarks.robertson_batch --methods rodas5p --samples 100
 
-Stiff methods of high order solve all of them per sample, in float64. SciPy's BDF solves them in a Python loop, with f and its
-Jacobian in NumPy; it is timed on 50 of them, and the time scaled to all. Errors are over atol / rtol + |y| against
-SciPy's LSODA at 1e-12 on the same 50. Gradients of ``sum(log y)``, y being the first reactant at the end, with respect
-to the logarithms of all rate constants are compared with central differences of LSODA at 1e-12 on 5 of them:
+Stiff methods of high order solve all of them per sample, in float64. SciPy's BDF solves them in a Python loop, with f
+and its Jacobian in NumPy; it is timed on 50 of them, and the time scaled to all. Errors are over atol / rtol + |y|
+against SciPy's LSODA at 1e-12 on the same 50. Gradients of ``sum(log y)``, y being the first reactant at the end, with
+respect to the logarithms of all rate constants are compared with central differences of LSODA at 1e-12 on 5 of them:
 the largest deviation over the largest of a sample's three derivatives.
 """
 
