@@ -20,9 +20,9 @@ HEAD = """# Work and precision
 
 Made by `python -m benchmarks.work_precision`. [All numbers](../benchmarks/results/work_precision.json).
 
-Every method solves every problem of its kind at tolerances from 1e-3 to 1e-11, in float64, in one run. The error is
-that of the state at the end against closed forms or references (`benchmarks/problems`), the worst component, over
-`atol / rtol + |y|`; where the figures are grey, the reference or rounding decides. Evaluations are calls of f. SciPy's
+Every method solves every problem of its kind at some tolerances, in float64. The error is that of the state at the end
+against closed forms or references (`benchmarks/problems`), the worst component, over `atol / rtol + |y|`; where the
+figures are grey, the reference or rounding decides. Evaluations are calls of f. SciPy's
 implicit methods are given the Jacobian, as SciPy's count leaves out the evaluations for numerical ones; isocline counts
 one evaluation for each Jacobian that it makes. Both call the same torch function; SciPy's time includes the conversion
 from NumPy, so times are those of a user who has f in torch, and say little about SciPy itself.
@@ -110,4 +110,8 @@ def cost(points: list[dict[str, Any]], smallest: float, error: float) -> str:
 
 def run_section(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return f"## The run\n\n{results['date']}, {results['machine']}, one thread; {versions}.\n"
+    measured = results["problems"].values()
+    tolerances = sorted({point["tolerance"] for methods in measured for points in methods.values() for point in points})
+    asked = ", ".join(f"{tolerance:g}" for tolerance in reversed(tolerances))
+    what = f"{len(measured)} of {len(PROBLEMS)} problems, tolerances {asked}"
+    return f"## The run\n\n{what}. {results['date']}, {results['machine']}, one thread; {versions}.\n"
