@@ -162,6 +162,55 @@ class Solver(ABC):
         """Return the state within a completed step at t (M,), (M, n); the step has M rows, or one for all."""
 
 
+class Table(Protocol):
+    """What all tables of coefficients say of their method."""
+
+    @property
+    def name(self) -> str:
+        """The lower-case name users write."""
+
+    @property
+    def order(self) -> int:
+        """Order p."""
+
+    @property
+    def dense_order(self) -> int:
+        """Order of the interpolant."""
+
+    @property
+    def citation(self) -> str:
+        """Author, year, where."""
+
+
+class Tabled(Solver):
+    """A method that is given by a table."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Table:
+        """The table."""
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.table.name
+
+    @property
+    def order(self) -> int:
+        """Order p of the method."""
+        return self.table.order
+
+    @property
+    def dense_order(self) -> int:
+        """The table's."""
+        return self.table.dense_order
+
+    @property
+    def citation(self) -> str:
+        """The table's."""
+        return self.table.citation
+
+
 class Invertible(Solver):
     """A method whose steps can be undone to rounding errors, whatever their size."""
 

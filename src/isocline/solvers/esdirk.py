@@ -10,7 +10,7 @@ from isocline.jacobian import UserJacobian
 from isocline.layout import Layout
 from isocline.newton import Iteration, Newton, check_iteration
 from isocline.numbers import Number, column, where
-from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Solver
+from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Tabled
 from isocline.solvers.polynomial import polynomials
 from isocline.solvers.runge_kutta import weighted
 from isocline.state import Step
@@ -18,7 +18,7 @@ from isocline.tableaus.implicit import ImplicitTableau
 
 
 @dataclass(frozen=True)
-class ESDIRK(Solver):
+class ESDIRK(Tabled):
     r"""A diagonally implicit Runge-Kutta method with an explicit first stage: for stiff problems.
 
     Each stage is the solution of an equation in n numbers a lane, ``k = f(t_i, psi + h gamma k)``, found by simplified
@@ -65,14 +65,9 @@ class ESDIRK(Solver):
         check_iteration(self.jacobian, self.linear_solver)
 
     @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.tableau.name
-
-    @property
-    def order(self) -> int:
-        """Order p of the method."""
-        return self.tableau.order
+    def table(self) -> ImplicitTableau:
+        """The coefficients."""
+        return self.tableau
 
     @property
     def error_order(self) -> int | None:
@@ -93,16 +88,6 @@ class ESDIRK(Solver):
     def kind(self) -> str:
         """With the explicit companion, if there is one."""
         return "diagonally implicit Runge-Kutta" + (", IMEX" if self.tableau.explicit else "")
-
-    @property
-    def dense_order(self) -> int:
-        """The table's."""
-        return self.tableau.dense_order
-
-    @property
-    def citation(self) -> str:
-        """The table's."""
-        return self.tableau.citation
 
     @property
     def compilable(self) -> bool:

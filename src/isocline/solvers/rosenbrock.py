@@ -9,14 +9,14 @@ from torch import Tensor
 from isocline.jacobian import Linear, UserJacobian, linearize
 from isocline.linear_systems import dense
 from isocline.numbers import Number, column
-from isocline.solvers.base import Attempt, Carry, Field, Solver
+from isocline.solvers.base import Attempt, Carry, Field, Tabled
 from isocline.solvers.polynomial import polynomials
 from isocline.state import Step
 from isocline.tableaus.rosenbrock import RosenbrockTableau
 
 
 @dataclass(frozen=True)
-class Rosenbrock(Solver):
+class Rosenbrock(Tabled):
     r"""A Rosenbrock method given by its table: for stiff problems, without iteration.
 
     A step solves s linear systems with one matrix ``I - h gamma df/dy``, which is factorised once a step and lane. The
@@ -59,14 +59,9 @@ class Rosenbrock(Solver):
             raise TypeError(f"jacobian must be a function jacobian(t, y, *args) or None, got {self.jacobian!r:.60}")
 
     @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.tableau.name
-
-    @property
-    def order(self) -> int:
-        """Order p of the method."""
-        return self.tableau.order
+    def table(self) -> RosenbrockTableau:
+        """The coefficients."""
+        return self.tableau
 
     @property
     def error_order(self) -> int | None:
@@ -87,16 +82,6 @@ class Rosenbrock(Solver):
     def kind(self) -> str:
         """One kind for all tables."""
         return "Rosenbrock (stiff)"
-
-    @property
-    def dense_order(self) -> int:
-        """The table's."""
-        return self.tableau.dense_order
-
-    @property
-    def citation(self) -> str:
-        """The table's."""
-        return self.tableau.citation
 
     @property
     def compilable(self) -> bool:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import Number, column, where
-from isocline.solvers.base import Attempt, Carry, Field, Solver
+from isocline.solvers.base import Attempt, Carry, Field, Tabled
 from isocline.state import Step
 from isocline.tableaus import Sum, Tableau, whole
 
 
 @dataclass(frozen=True)
-class RungeKutta(Solver):
+class RungeKutta(Tabled):
     r"""An explicit Runge-Kutta method given by its table.
 
     ``k_i = f(t + c_i h, y + h sum_j a_ij k_j)``, ``y1 = y + h sum_i b_i k_i``.
@@ -44,14 +44,9 @@ class RungeKutta(Solver):
             raise TypeError(f"RungeKutta needs a Tableau, got {self.tableau!r:.60}")
 
     @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.tableau.name
-
-    @property
-    def order(self) -> int:
-        """Order p of the method."""
-        return self.tableau.order
+    def table(self) -> Tableau:
+        """The coefficients."""
+        return self.tableau
 
     @property
     def error_order(self) -> int | None:
@@ -86,16 +81,6 @@ class RungeKutta(Solver):
     def kind(self) -> str:
         """One kind for all tables."""
         return "explicit Runge-Kutta"
-
-    @property
-    def dense_order(self) -> int:
-        """The table's."""
-        return self.tableau.dense_order
-
-    @property
-    def citation(self) -> str:
-        """The table's."""
-        return self.tableau.citation
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if a stage of a step is the first of the next, else nothing."""
