@@ -1,183 +1,29 @@
-"""Who chooses the step size: fixed steps, or error control by the I, PI and PID rules."""
+"""Error control by the I, PI and PID rules."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
 from numbers import Real
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from isocline.checks import check_numbers
+from isocline.controllers.base import Controller, Memory, Verdict, rms
+from isocline.controllers.tolerances import Tolerance, frozen, least, own_tolerance
 from isocline.layout import Layout
-from isocline.numbers import Number, both, clip, column, isfinite, negate, read, sign, time_dtype, where
-from isocline.solvers.base import Attempt, BlackBox, Field, Solver
-from isocline.tree import leaves, map_leaves
+from isocline.numbers import Number, both, clip, column, isfinite, negate, read, sign, where
+from isocline.solvers.base import Attempt, Field, Solver
 
 Norm = Literal["rms", "max"] | Callable[[Tensor], Tensor]
 """How the scaled error (L, n) of a lane becomes one number: (L,)."""
 
-Tolerance = Any
-"""A number, a tensor that broadcasts against the state of a lane, or the user's structure of such."""
+SMALLEST_ERROR = 1e-10
+"""Scaled errors below this are treated as this: a perfect step has no logarithm."""
 
-Memory = tuple[Number, ...]
-"""What a controller remembers from step to step."""
-
-
-class Verdict(NamedTuple):
-    """What is known about an attempt when it is judged."""
-
-    h: Number
-    """Its signed size."""
-    error: Number
-    """What ``measure`` said; inf if the state is not finite."""
-    finite: Number
-    """Whether the state is finite."""
-    error_order: "Number | None"
-    """Order of the error estimate."""
-    growth: "Number | None" = None
-    """By how much the solver wants the next step to be longer, if it decides."""
-
-
-class Controller(ABC):
-    """Chooses step sizes. Final subclasses are frozen dataclasses; what they remember is in the state's memory."""
-
-    @property
-    @abstractmethod
-    def tunable(self) -> tuple[str, ...]:
-        """Names of the settings that a compiled program takes as tensors, so that it is not compiled for each value."""
-
-    @property
-    @abstractmethod
-    def evaluations(self) -> int:
-        """How often ``init`` evaluates f, besides f(t0, y0)."""
-
-    def fitted(self, layout: Layout) -> "Controller":
-        """Return the controller for states of this layout."""
-        return self
-
-    @abstractmethod
-    def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
-        """Raise ValueError at once if this controller cannot work with the solver, interval or dtype."""
-
-    @abstractmethod
-    def init(
-        self, f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, f0: Callable[[], Tensor]
-    ) -> tuple[Number, Memory]:
-        """Return the signed first step and the memory; ``f0()`` is f(t0, y0), evaluated at most once a solve."""
-
-    @abstractmethod
-    def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
-        """Return one number a lane (L,), that tells how good an attempt from y0 (L, n) was."""
-
-    @property
-    @abstractmethod
-    def rtol(self) -> float:
-        """Relative tolerance, for methods that iterate or choose their order."""
-
-    @abstractmethod
-    def scaled(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the size of x (L, n) beside what is tolerated at y (L, n): (L,)."""
-
-    @abstractmethod
-    def adapt(self, verdict: "Verdict", memory: Memory) -> tuple[Number, Number, Memory]:
-        """Judge an attempt: accept, size of the next step, memory."""
-
-
-def replaced(controller: Controller, values: Sequence[Tensor]) -> Controller:
-    """Return a copy with other values of its tunable settings."""
-    changed = copy(controller)
-    for name, value in zip(controller.tunable, values, strict=True):
-        object.__setattr__(changed, name, value)
-    return changed
-
-
-@lru_cache(maxsize=256)
-def compilable(controller: Controller, device: torch.device) -> tuple[Controller, Hashable]:
-    """Return the controller with tensors for its tunable settings, and all others as something to compare."""
-    values = [torch.as_tensor(getattr(controller, name), dtype=time_dtype(device)) for name in controller.tunable]
-    changed = replaced(controller, [value.to(device) for value in values])
-    return changed, fixed_settings(controller)
-
-
-def fixed_settings(controller: Controller) -> Hashable:
-    """Return all that is not tunable as something to compare."""
-    fixed = ((name, value) for name, value in vars(controller).items() if name not in (*controller.tunable, "given"))
-    return (type(controller), *fixed)
-
-
-@dataclass(frozen=True)
-class FixedStep(Controller):
-    """Steps of one size; the last is shortened to end exactly at the end time.
-
-    Args:
-        dt: size of a step, positive, in the units of time.
-
-    Example:
-        >>> import isocline as iso, torch
-        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), method="rk4", controller=iso.FixedStep(0.1))
-        >>> sol.stats.steps.item()
-        10
-    """
-
-    dt: float
-
-    @property
-    def tunable(self) -> tuple[str, ...]:
-        """The step size."""
-        return ("dt",)
-
-    @property
-    def evaluations(self) -> int:
-        """None."""
-        return 0
-
-    def __post_init__(self) -> None:
-        """Check dt."""
-        check_numbers("FixedStep's dt must be a number", self.dt)
-        if not 0 < self.dt < float("inf"):
-            raise ValueError(f"FixedStep needs a positive finite dt, got {self.dt}; the direction comes from ts")
-
-    def check(self, solver: Solver, t0: Tensor, t1: Tensor, max_steps: int, dtype: torch.dtype) -> None:
-        """Refuse at once what could not end within max_steps, and methods that choose their own steps."""
-        if isinstance(solver, BlackBox):
-            raise ValueError(
-                f"{solver.name} chooses its own steps, so FixedStep cannot be had with it: give rtol and atol, or "
-                "controller=PID(rtol=..., atol=...)"
-            )
-        needed = ((t1 - t0).abs().max() / self.dt).item()
-        if needed > max_steps * (1 + 1e-6):
-            raise ValueError(
-                f"FixedStep(dt={self.dt}) needs {int(needed)} steps for this interval, but max_steps={max_steps}; pass "
-                f"max_steps={int(needed) + 1} or a larger dt"
-            )
-
-    def init(
-        self, f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, f0: Callable[[], Tensor]
-    ) -> tuple[Number, Memory]:
-        """Start with dt in the direction of the interval."""
-        return sign(t1 - t0) * self.dt, ()
-
-    def measure(self, y0: Tensor, attempt: Attempt) -> Tensor:
-        """Return nothing of interest."""
-        return y0.new_zeros(len(y0))
-
-    @property
-    def rtol(self) -> float:
-        """How far methods iterate."""
-        return ITERATED
-
-    def scaled(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return what is left to iterate beside a fixed tolerance: with steps of a fixed size there is no other."""
-        tolerance = max(ITERATED, 10 * torch.finfo(y.dtype).eps)
-        return _rms(x / (tolerance * (1 + y.abs())))
-
-    def adapt(self, verdict: Verdict, memory: Memory) -> tuple[Number, Number, Memory]:
-        """Accept everything finite; a step size of 0 says that a smaller step will not be tried."""
-        return verdict.finite, where(verdict.finite, sign(verdict.h) * self.dt, 0.0), memory
+SMALLEST_MEMORY = 1e-4
+"""Smallest error remembered, as in DOPRI5: a cautious first step must not hold back those after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +98,7 @@ class PID(Controller):
         return hash(self._key())
 
     def _key(self) -> Hashable:
-        return tuple((name, _frozen(value)) for name, value in vars(self).items() if name != "given")
+        return tuple((name, frozen(value)) for name, value in vars(self).items() if name != "given")
 
     def fitted(self, layout: Layout) -> "PID":
         """Return the controller with tolerances of each component (n,), if there are such.
@@ -265,7 +111,7 @@ class PID(Controller):
         for name in ("rtol", "atol"):
             value = getattr(self, name)
             object.__setattr__(changed, f"{name}s", layout.of_components(name, value))
-            object.__setattr__(changed, name, _least(value))
+            object.__setattr__(changed, name, least(value))
         object.__setattr__(changed, "given", self)
         return changed
 
@@ -277,12 +123,12 @@ class PID(Controller):
     def __post_init__(self) -> None:
         """Check the settings."""
         for name in ("rtol", "atol"):
-            object.__setattr__(self, name, _own(name, getattr(self, name)))
+            object.__setattr__(self, name, own_tolerance(name, getattr(self, name)))
         check_numbers("pcoeff, icoeff and dcoeff must be numbers", self.pcoeff, self.icoeff, self.dcoeff)
         check_numbers("safety and factors must be numbers", self.safety, self.factor_min, self.factor_max)
         numbers = self.dt_max, self.dt_min, 1.0 if self.dt0 is None else self.dt0
         check_numbers("dt0, dt_max and dt_min must be numbers", *numbers)
-        rtol, atol = _least(self.rtol), _least(self.atol)
+        rtol, atol = least(self.rtol), least(self.atol)
         if not (rtol >= 0 and atol >= 0 and 0 < rtol + atol < float("inf")):
             raise ValueError(
                 f"rtol and atol must be >= 0, finite, and not both 0; got rtol={self.rtol}, atol={self.atol}"
@@ -309,7 +155,7 @@ class PID(Controller):
                 "adaptive method such as 'tsit5'"
             )
         resolution = torch.finfo(dtype).eps
-        if _least(self.rtol) < resolution and _least(self.atol) < resolution:
+        if least(self.rtol) < resolution and least(self.atol) < resolution:
             raise ValueError(
                 f"rtol={self.rtol} and atol={self.atol} are below what {dtype} resolves (about {resolution:.1e}); "
                 "loosen rtol, or solve in float64 with y0.double()"
@@ -387,7 +233,7 @@ class PID(Controller):
             return own
         if self.norm == "max":
             return scaled.abs().amax(dim=1)
-        return _rms(scaled)
+        return rms(scaled)
 
     def _first_step(self, f: Field, solver: Solver, t0: Number, span: Number, y0: Tensor, f0: Tensor) -> Number:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""
@@ -409,49 +255,3 @@ class PID(Controller):
         best = where(100 * h0 < h1, 100 * h0, h1)
         # Where f is not finite nearby, start small: the attempts will tell.
         return where(isfinite(best) & (d1 == d1) & (d2 == d2), best, h0)
-
-
-def _rms(x: Tensor) -> Tensor:
-    rms: Tensor = torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5
-    return rms
-
-
-def _own(name: str, tolerance: Tolerance) -> Tolerance:
-    """Return a tolerance, copied where it is in tensors; raise TypeError if it is none."""
-    if isinstance(tolerance, (Tensor, tuple, list, dict)):
-        return map_leaves(lambda x: _own_leaf(name, x), tolerance)
-    check_numbers(f"{name} must be a number, a tensor, or tensors in y0's structure", tolerance)
-    return tolerance
-
-
-def _own_leaf(name: str, x: object) -> Tensor:
-    if isinstance(x, Tensor):
-        return x.detach().clone()
-    check_numbers(f"{name} must hold numbers or tensors", x)
-    return torch.tensor(x, dtype=torch.float64)
-
-
-def _least(tolerance: Tolerance) -> float:
-    """Return the smallest of the tolerances."""
-    if isinstance(tolerance, Real):
-        return float(tolerance)
-    return float(min(x.min().item() if not bool(x.isnan().any()) else float("nan") for x in leaves(tolerance)))
-
-
-def _frozen(value: Any) -> Hashable:
-    """Return a setting as something to compare by value."""
-    if isinstance(value, Tensor):
-        return (tuple(value.shape), *value.flatten().tolist())
-    if isinstance(value, (tuple, list, dict)):
-        return (repr(map_leaves(lambda _: None, value)), *map(_frozen, leaves(value)))
-    return value  # type: ignore[no-any-return]
-
-
-ITERATED = 1e-9
-"""How far methods iterate with steps of a fixed size, absolutely and relatively."""
-
-SMALLEST_ERROR = 1e-10
-"""Scaled errors below this are treated as this: a perfect step has no logarithm."""
-
-SMALLEST_MEMORY = 1e-4
-"""Smallest error remembered, as in DOPRI5: a cautious first step must not hold back those after it."""
