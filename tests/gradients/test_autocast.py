@@ -85,10 +85,9 @@ def test_states_are_interpolated_and_equations_solved_in_full_precision() -> Non
 
 
 def test_weights_converted_without_gradients_are_not_used_with_them() -> None:
-    """A method that carries nothing evaluates f first to choose its first step, without gradients."""
-    for method in ("vern7", "dop853", "adams"):
-        found = gradients(iso.DirectAdjoint(), torch.bfloat16, method=method)[1]
-        assert all(grad.abs().max() > 0 for grad in found)
+    """This method carries nothing, so the first evaluation is the one that chooses the first step, without gradients."""
+    found = gradients(iso.DirectAdjoint(), torch.bfloat16, method="rodas5p")[1]
+    assert all(grad.abs().max() > 0 for grad in found)
 
 
 def test_events_see_what_f_sees() -> None:

@@ -56,7 +56,7 @@ CASES = {
 
 
 def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Return the gradients of a sum over samples, in the second of two passes: the first could leave something behind."""
+    """Return the gradients of a sum over samples in the second of two passes: the first could leave something."""
     for _ in range(2):
         model.zero_grad()
         model(x).square().sum().backward()
