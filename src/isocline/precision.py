@@ -15,7 +15,8 @@ def autocast_of(device: torch.device) -> Enter:
     if not torch.is_autocast_enabled(kind):
         return nullcontext
     dtype = torch.get_autocast_dtype(kind)
-    # Weights that were converted without gradients must not be taken from torch's cache where gradients are recorded.
+    # Torch before 2.11 hands out weights that it converted without gradients where gradients are recorded, and they
+    # are lost: pytorch/pytorch#65766.
     return lambda: torch.autocast(kind, dtype=dtype, cache_enabled=torch.is_grad_enabled())
 
 

@@ -251,10 +251,3 @@ def test_a_pair_of_complex_momenta() -> None:
     assert_close(ys[0][-1], q * math.cos(1) + p * math.sin(1))
     with pytest.raises(ValueError, match="two tensors of one shape and dtype"):
         iso.solve(lambda t, y: (y[1], -y[0]), (q, p.real), (0.0, 1.0), **settings)
-
-
-def test_compiling_runs_eagerly_and_says_so() -> None:
-    y0, f = complex_draw(2, seed=1), (lambda t, y: 1j * y)
-    with pytest.warns(RuntimeWarning, match="runs eagerly.*complex numbers"):
-        sol = iso.solve(f, y0, (0.0, 1.0), compile=True)
-    assert_close(sol.ys, iso.solve(f, y0, (0.0, 1.0)).ys)

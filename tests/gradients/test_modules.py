@@ -247,10 +247,3 @@ def test_numbers_that_others_draw_are_no_error(gradient: iso.Gradient) -> None:
 
     settings: Any = {"controller": iso.PID(norm=norm), "rtol": None, "atol": None}
     assert solve(Net(), gradient, **settings).requires_grad
-
-
-def test_compiling_a_field_with_dropout_runs_eagerly() -> None:
-    net = Net(nn.Dropout(0.5))
-    with pytest.warns(RuntimeWarning, match="random numbers"):
-        solve(net, iso.DirectAdjoint(), compile=True, **steps(iso.DirectAdjoint())).backward()
-    assert net.first.weight.grad is not None
