@@ -40,8 +40,9 @@ def linearize(
         t: time of each lane.
         y: states.
         create_graph: whether all three are to be differentiated themselves; else they are constants.
-        jacobian: gives J instead: a tensor (n, n), or (*batch, n, n) per sample, n being the numbers of a lane. Then
-            there are two backward passes, for f_t.
+        jacobian: gives J instead: a tensor (n, n), or (*batch, n, n) per sample, n being the numbers of a lane. Of a
+            complex state it may be complex, with half as many rows and columns, if f is holomorphic. Then there are two
+            backward passes, for f_t.
 
     Raises:
         ValueError: ``jacobian`` returned something that does not fit.
