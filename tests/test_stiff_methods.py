@@ -243,6 +243,29 @@ def test_a_jacobian_by_the_user_is_as_good_as_ours(method: str, batch_dims: int)
     torch.testing.assert_close(theirs[:2], ours[:2], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["rodas5p", "radau", "kvaerno3", "bdf"])
+def test_a_jacobian_for_a_state_of_several_tensors(method: str) -> None:
+    """Over all numbers one after another; the rates are 1 and 100, and only the slower is excited."""
+    calls = 0
+
+    def jacobian(t: Tensor, y: dict[str, Tensor]) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return torch.tensor([[0.0, 1.0], [-100.0, -101.0]], dtype=F64)
+
+    y0 = {"x": torch.ones(1, dtype=F64), "v": -torch.ones(1, dtype=F64)}
+    sol = iso.solve(
+        lambda t, y: {"x": 1 * y["v"], "v": -100 * y["x"] - 101 * y["v"]},
+        y0,
+        (0.0, 1.0),
+        method=with_jacobian(method, jacobian),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+    assert calls == sol.stats.jacobians > 0
+    assert sol.ys["x"][-1].item() == pytest.approx(np.exp(-1), abs=1e-5)
+
+
 @every_method
 def test_a_jacobian_of_the_wrong_shape_is_refused(method: str) -> None:
     for wrong in (lambda t, y: torch.ones(3), lambda t, y: 1.0):

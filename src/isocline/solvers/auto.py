@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,6 +70,11 @@ class Auto(Solver):
     explicit: RungeKutta = field(default_factory=lambda: RungeKutta(TABLEAUS["tsit5"]))
     stiff: Rosenbrock = field(default_factory=lambda: Rosenbrock(ROSENBROCK["rodas5p"]))
 
+    kind: ClassVar[str] = "explicit or Rosenbrock, by stiffness"
+    weights: ClassVar[None] = None  # there are two sets of them
+    compilable: ClassVar[bool] = False  # which method is evaluated goes by values
+    integrates: ClassVar[bool] = False  # the stages of the stiff method are not evaluations of f
+
     def __post_init__(self) -> None:
         """Check that the two fit."""
         table, end = self.explicit.tableau, self.explicit.tableau.end_stage
@@ -97,11 +102,6 @@ class Auto(Solver):
         return self.explicit.error_order
 
     @property
-    def kind(self) -> str:
-        """Both kinds."""
-        return "explicit or Rosenbrock, by stiffness"
-
-    @property
     def dense_order(self) -> int:
         """The lower of the two."""
         return min(self.explicit.dense_order, self.stiff.dense_order)
@@ -112,24 +112,9 @@ class Auto(Solver):
         return f"Petzold 1983, doi:10.1137/0904010; {self.explicit.citation}; {self.stiff.citation}"
 
     @property
-    def weights(self) -> tuple[float, ...] | None:
-        """None: there are two sets of them."""
-        return None
-
-    @property
-    def integrates(self) -> bool:
-        """No: the stages of the stiff method are not evaluations of f."""
-        return False
-
-    @property
     def evaluations(self) -> int:
         """Those of an explicit step."""
         return self.explicit.evaluations
-
-    @property
-    def compilable(self) -> bool:
-        """No: which method is evaluated goes by values."""
-        return False
 
     @property
     def dense_stages(self) -> int:
