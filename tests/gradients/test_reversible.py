@@ -133,30 +133,24 @@ STEPS = 10_000
 LONG: dict[str, tuple[Any, iso.Gradient]] = {
     "reversible_heun": ("reversible_heun", iso.ReversibleAdjoint()),
     "Reversible(rk4)": (iso.Reversible("rk4"), iso.ReversibleAdjoint()),
-    "Reversible(tsit5)": (iso.Reversible("tsit5"), iso.ReversibleAdjoint()),
-    "checkpoint": ("heun", iso.RecursiveCheckpointAdjoint()),
-    "checkpoint of 100": ("heun", iso.RecursiveCheckpointAdjoint(100)),
+    "checkpoint": ("euler", iso.RecursiveCheckpointAdjoint()),
+    "checkpoint of 100": ("euler", iso.RecursiveCheckpointAdjoint(100)),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_ten_thousand_steps(name: str) -> None:
+    """Some turns around a centre: nothing contracts, so what is compared is the gradient of more than rounding errors."""
     method, gradient = LONG[name]
 
     def gradients(gradient: iso.Gradient) -> tuple[Tensor, ...]:
-        y0, k = torch.tensor([1.0, 0.2], dtype=F64).requires_grad_(), torch.tensor(1.7, dtype=F64).requires_grad_()
-        step = iso.FixedStep(20 / STEPS)
-        sol = iso.solve(
-            lambda t, y: torch.stack([y[1], -k * y[0].sin() - 0.1 * y[1]]),
-            y0,
-            (0.0, 20.0),
-            method=method,
-            controller=step,
-            gradient=gradient,
-        )
+        y0, k = torch.tensor([0.4, 2.1], dtype=F64).requires_grad_(), torch.tensor(1.2, dtype=F64).requires_grad_()
+        settings: dict[str, Any] = {"method": method, "controller": iso.FixedStep(20 / STEPS), "gradient": gradient}
+        sol = iso.solve(lambda t, y: (k * y.flip(0)).sin(), y0, (0.0, 20.0), **settings)
         assert sol.stats.steps == STEPS
         return torch.autograd.grad(sol.ys[-1].sum(), (y0, k))
 
     for found, direct in zip(gradients(gradient), gradients(iso.DirectAdjoint()), strict=True):
+        assert direct.abs().max() > 1
         assert (found - direct).abs().max() < 1e-6 * direct.abs().max()
