@@ -124,7 +124,7 @@ class _Reversal:
         self.size = largest(self.y) if kept else torch.maximum(self.size, largest(self.y))
         if kept:
             self._look_ahead(index)
-        # A lane on its way back from where it failed may be anywhere: until a gradient comes it is put where f is finite.
+        # A lane that failed may be anywhere on its way back: until a gradient comes it is put where f is finite.
         needed = rows_of(self.walk.needs(index), lanes)
         pairs = zip((y, *carry), self.earlier, strict=True)
         before = tuple(where(needed, part, rows_of(whole, lanes)) for part, whole in pairs)
