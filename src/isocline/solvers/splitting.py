@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isocline.layout import Layout
 from isocline.numbers import Number, column
-from isocline.solvers.base import Attempt, Carry, Field, Invertible, Tabled
+from isocline.solvers.base import Attempt, Carry, Field, Invertible, Solver, Tabled
 from isocline.solvers.hermite import hermite
 from isocline.state import Step
 from isocline.tableaus.composition import Composition
