@@ -75,7 +75,7 @@ class Drift(Reproduction):
     """rtol = atol of the trajectories."""
     tolerance: float = 1e-6
     """rtol = atol of the gradients."""
-    lengths: int = 10
+    lengths: int = 8
     """How many intervals, up to the longest of each problem."""
     pieces: tuple[int, ...] = (4, 16)
     """In how many pieces the adjoint is solved, for comparison."""
@@ -84,7 +84,7 @@ class Drift(Reproduction):
 
     def smaller(self) -> Self:
         """Two intervals."""
-        return replace(self, tolerances=(1e-3, 1e-6), lengths=2, max_steps=500)
+        return replace(self, tolerances=(1e-3, 1e-6), lengths=2, max_steps=300)
 
     def run(self) -> "DriftResults":
         """Solves forwards and back, and differentiates, on intervals of growing length."""

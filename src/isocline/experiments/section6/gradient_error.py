@@ -1,13 +1,12 @@
 """`isocline reproduce gradient-error`: how well each gradient method does, for what it asks of the tolerance."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Self, cast
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 import isocline as iso
 from isocline.dense import Interpolant
@@ -65,60 +64,69 @@ class GradientError(Reproduction):
         """Differentiates every problem by every method at every tolerance."""
         rows = []
         for case in CASES:
-            expected = exact_gradient(case)
+            exact = exact_gradient(case)
             for tolerance in self.tolerances:
-                controller = iso.PID(rtol=tolerance, atol=tolerance)
-                for name, gradient in GRADIENTS.items():
-                    solver = suited(gradient, self.method)
-                    rows.append(self._error(case, name, gradient, solver, controller, expected))
-        return GradientErrorResults(tuple(rows))
+                controller = iso.PID(tolerance, tolerance)
+                for solver, gradients in self._by_solver().items():
+                    discrete = Slopes(case, solver, controller, self.directions, len(exact))
+                    rows += [self._error(case, name, solver, controller, exact, discrete) for name in gradients]
+        return GradientErrorResults(tuple(sorted(rows, key=lambda row: list(GRADIENTS).index(row.gradient))))
+
+    def _by_solver(self) -> dict[iso.Solver, list[str]]:
+        """Names of gradient methods, by the solver that suits them."""
+        groups: dict[iso.Solver, list[str]] = {}
+        for name, gradient in GRADIENTS.items():
+            groups.setdefault(suited(gradient, self.method), []).append(name)
+        return groups
 
     def _error(
-        self, case: Case, name: str, gradient: iso.Gradient, solver: iso.Solver, controller: iso.PID, expected: Tensor
+        self, case: Case, name: str, solver: iso.Solver, controller: iso.PID, exact: Tensor, discrete: "Slopes"
     ) -> Error:
         tolerance = cast(float, controller.rtol)
         try:
-            found = differentiate(case, method=solver, controller=controller, gradient=gradient)
+            found = differentiate(case, method=solver, controller=controller, gradient=GRADIENTS[name])
         except RuntimeError:
             return Error(case.name, name, tolerance, nan, nan, 0)
-        generator = torch.Generator().manual_seed(0)
-        directions = torch.randn(self.directions, len(expected), dtype=torch.float64, generator=generator)
-        directions = directions / directions.norm(dim=1, keepdim=True)
-        slopes = discrete_slopes(case, solver, controller, directions)
-        discrete = (directions @ found.gradient - slopes).norm() / slopes.norm()
         evaluations = found.forward + found.backward
-        return Error(case.name, name, tolerance, found.error(expected), discrete.item(), evaluations)
+        return Error(case.name, name, tolerance, found.error(exact), discrete.error(found.gradient), evaluations)
 
 
-@torch.no_grad()
-def discrete_slopes(case: Case, solver: iso.Solver, controller: iso.PID, directions: Tensor) -> Tensor:
-    """Derivatives of the computed loss along `directions` (D, P), (D,): finite differences with the steps held.
+class Slopes:
+    """Derivatives of the computed loss along random directions: finite differences, with the steps held.
 
     The steps are those that the controller chose; were they chosen anew for each shifted input, their changes would be
     differentiated, too, and the jumps where one more is taken.
     """
-    field, y0 = case.field(), case.start()
-    chosen = iso.solve(field, y0, (0.0, case.t1), method=solver, controller=controller, dense=True)
-    ends = cast(Interpolant, chosen.interpolant).dense.t1[:-1, 0]
-    given = [y0.clone(), *(p.clone() for p in field.parameters())]
 
-    def loss(shift: Tensor) -> Tensor:
-        parts = shift.split([part.numel() for part in given])
-        start, *parameters = [part + by.view_as(part) for part, by in zip(given, parts, strict=True)]
-        set_parameters(field, parameters)
-        whole = iso.FixedStep(case.t1)  # as far as the next of the ends
-        sol = iso.solve(field, start, (0.0, case.t1), method=solver, controller=whole, step_ts=ends)
+    @torch.no_grad()
+    def __init__(self, case: Case, solver: iso.Solver, controller: iso.PID, directions: int, size: int) -> None:
+        """Differentiates along `directions` directions in the `size` numbers that the loss depends on."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(directions, size, dtype=torch.float64, generator=generator)
+        self.directions = drawn / drawn.norm(dim=1, keepdim=True)
+        self.case, self.solver, self.whole = case, solver, iso.FixedStep(case.t1)
+        chosen = iso.solve(case.field(), case.start(), (0.0, case.t1), method=solver, controller=controller, dense=True)
+        self.ends = cast(Interpolant, chosen.interpolant).dense.t1[:-1, 0]
+        self.expected = torch.stack([self._along(v) for v in self.directions])
+
+    def error(self, gradient: Tensor) -> float:
+        """Distance of a gradient from these derivatives, relative."""
+        return float((self.directions @ gradient - self.expected).norm() / self.expected.norm())
+
+    def _along(self, v: Tensor) -> Tensor:
+        h = 1e-5
+        near, far = self._loss(h * v) - self._loss(-h * v), self._loss(2 * h * v) - self._loss(-2 * h * v)
+        return (8 * near - far) / (12 * h)
+
+    def _loss(self, shift: Tensor) -> Tensor:
+        """The loss with y0 and all parameters shifted, by steps that end at the same times."""
+        field, start = self.case.field(), self.case.start()
+        leaves = [start, *field.parameters()]
+        for leaf, by in zip(leaves, shift.split([leaf.numel() for leaf in leaves]), strict=True):
+            leaf += by.view_as(leaf)
+        ts, ends = (0.0, self.case.t1), self.ends
+        sol = iso.solve(field, start, ts, method=self.solver, controller=self.whole, step_ts=ends)
         return cast(Tensor, sol.ys)[-1].square().sum() / 2
-
-    h = 1e-5  # with four points the error is O(h^4), so h need not be so small that rounding shows
-    slopes = [(8 * (loss(h * v) - loss(-h * v)) - loss(2 * h * v) + loss(-2 * h * v)) / (12 * h) for v in directions]
-    return torch.stack(slopes)
-
-
-def set_parameters(field: nn.Module, values: Sequence[Tensor]) -> None:
-    """Overwrites the parameters."""
-    for parameter, value in zip(field.parameters(), values, strict=True):
-        parameter.copy_(value)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Lanes(Reproduction):
 
     method: str = "tsit5"
     """For all solves but the references."""
-    sizes: tuple[int, ...] = (1, 4, 16, 64, 256)
+    sizes: tuple[int, ...] = (1, 4, 16, 64)
     """Numbers of systems in a batch."""
     tolerance: float = 1e-6
     """rtol = atol."""
@@ -66,7 +66,7 @@ class Lanes(Reproduction):
         for name, make in MIXTURES.items():
             for size in self.sizes:
                 batch = make(size)
-                tight = max(1e-5 * self.tolerance, 1e-12)
+                tight = 1e-4 * self.tolerance
                 expected = end(batch, 1, method="vern9", rtol=tight, atol=tight)[0]
                 rows += [self._solved(name, batch, way, expected) for way in WAYS]
         return LanesResults(tuple(rows))

@@ -127,7 +127,7 @@ class Picard(Reproduction):
     """Solvers; rk4 takes 100 steps a unit of time. Gradients are made with the first."""
     tolerance: float = 1e-6
     """rtol = atol."""
-    max_steps: int = 5000
+    max_steps: int = 1000
     """For all solves."""
 
     def smaller(self) -> Self:
@@ -286,7 +286,7 @@ class PicardResults(Results):
             "finite.",
             "no" if wrong else "yes",
             f"At 0 {sum(bool(row.message) for row in at)} of {len(at)} gradients are refused with an error and "
-            f"{sum(not row.message and not isfinite(row.found) for row in at)} are inf or nan; finite are those of: "
+            f"{sum(not row.message and not isfinite(row.found) for row in at)} are not finite; finite are those of: "
             f"{', '.join(wrong) or 'none'}. From {min(r.start for r in beside):.0e} to "
             f"{max(r.start for r in beside):.0e} beside it {len(far)} of {len(beside)} are finite and off by more than "
             f"10 %, all from {max((r.start for r in far), default=0.0):.0e} or less: there the state is far below "
