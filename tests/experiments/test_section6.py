@@ -129,7 +129,7 @@ def test_stored_states_and_steps_taken_again_save_the_gradient() -> None:
     ]
     errors = {row.gradient: row.error for row in rows}
     assert not errors["backsolve"] < 1e-2
-    assert errors["backsolve, 16 pieces"] < 1e-3
+    assert errors["backsolve (16 pieces)"] < 1e-3
     assert errors["checkpoint"] < 1e-3
     assert set(GRADIENTS) < set(errors)
 
@@ -229,7 +229,7 @@ def test_how_memory_grows() -> None:
     assert results.exponent("direct") > 0.8
     assert results.exponent("checkpoint") > 0.5
     assert abs(results.exponent("backsolve")) < 0.05
-    assert abs(results.exponent("checkpoint, 8 states")) < 0.05
+    assert abs(results.exponent("checkpoint (8 states)")) < 0.05
 
 
 # Picard's theorem

@@ -53,7 +53,7 @@ class Slope:
     Attributes:
         case: Name of the problem.
         length: Of the interval, in units of time.
-        gradient: The gradient method; "backsolve, 4 pieces" stores the state at the start of each quarter.
+        gradient: The gradient method; "backsolve (4 pieces)" stores the state at the start of each quarter.
         error: Relative; nan if the backward pass failed.
         backward: Evaluations of the field backwards.
     """
@@ -113,7 +113,7 @@ class Drift(Reproduction):
     def _slopes(self, case: Case) -> list[Slope]:
         expected = exact_gradient(case)
         ways: dict[str, tuple[iso.Gradient, int]] = {name: (gradient, 1) for name, gradient in GRADIENTS.items()}
-        ways |= {f"backsolve, {n} pieces": (iso.BacksolveAdjoint(), n) for n in self.pieces}
+        ways |= {f"backsolve ({n} pieces)": (iso.BacksolveAdjoint(), n) for n in self.pieces}
         settings: dict[str, Any] = {
             "controller": iso.PID(self.tolerance, self.tolerance),
             "max_steps": self.max_steps,

@@ -53,7 +53,7 @@ class Memory(Reproduction):
 
     def run(self) -> "MemoryResults":
         """Takes a training step in every way."""
-        ways = GRADIENTS | {f"checkpoint, {k} states": iso.RecursiveCheckpointAdjoint(k) for k in self.checkpoints}
+        ways = GRADIENTS | {f"checkpoint ({k} states)": iso.RecursiveCheckpointAdjoint(k) for k in self.checkpoints}
         return MemoryResults(
             self.batch * self.width * 4,
             tuple(
@@ -107,11 +107,11 @@ class MemoryResults(Results):
     def _constant(self) -> Finding:
         flat = {name: self.exponent(name) for name in self.gradients if self.exponent(name) < 0.1}
         steps = self.of("backsolve")[-1].steps
-        shown = ", ".join(f"{name} {self.of(name)[-1].bytes / self.state:.0f} states" for name in flat)
+        shown = ", ".join(f"{name}: {self.of(name)[-1].bytes / self.state:.0f} states" for name in flat)
         return Finding(
             "Table 1 and section 1: the adjoint needs memory O(1) in the number of steps.",
             "yes" if "backsolve" in flat else "no",
-            f"No growth: {shown} at {steps} steps. What still grows is the record of accepted times of "
+            f"At {steps} steps, and no more with more: {shown}. What still grows is the record of accepted times of "
             "methods that take the steps again, 8 bytes a step. So constant memory is no privilege of solving "
             "backwards: a budget of checkpoints has it, and gives the exact gradient of the computed solution.",
         )
@@ -119,7 +119,7 @@ class MemoryResults(Results):
     def _linear(self) -> Finding:
         rows = {name: self.of(name) for name in self.gradients if self.exponent(name) >= 0.1}
         shown = ", ".join(
-            f"{name} {(last.bytes - first.bytes) / (last.steps - first.steps) / self.state:.2f} states a step"
+            f"{name}: {(last.bytes - first.bytes) / (last.steps - first.steps) / self.state:.2f} states a step"
             for name, (first, *_, last) in rows.items()
         )
         return Finding(

@@ -33,7 +33,7 @@ def draw(
         *zip(*kept, strict=True),
         color=colour,
         marker=MARKERS[index % len(MARKERS)],
-        markersize=5,
+        markersize=max(9.0 - index, 4.0),  # so that points of the same value are all seen
         linestyle=linestyle,
         alpha=0.8,
         label=label,
