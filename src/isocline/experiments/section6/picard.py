@@ -247,7 +247,7 @@ class PicardResults(Results):
             ends = [row.y for row in rows if row.law == law and isfinite(row.y)]
             apart.append(f"{law} {max(ends) - min(ends):.3g}")
         others = sorted({row.method for row in at if row.status != "SUCCESS"})
-        off = sorted({f"{row.method} on {row.law}" for row in rows if row.wrong})
+        off = [f"{r.method} on {r.law} {r.y:.2g} for {r.exact:.2g}" for r in rows if r.wrong and r.start > 0]
         return Finding(
             "Section 6: a solution exists and is unique where the field is Lipschitz continuous, uniformly, in the "
             "state.",
@@ -272,8 +272,8 @@ class PicardResults(Results):
             "Section 6: that holds for nets with finite weights and Lipschitz nonlinearities, such as tanh or relu.",
             "yes" if good else "no",
             f"Distances of solutions stay below the bound exp(Lipschitz constant), at most {growth:.2f} of it. But "
-            "kinks have a price that is not in the theorem, in steps, and in the gradient, whose error no tolerance "
-            f"controls: error of a directional derivative, {shown}.",
+            "kinks have a price that is not in the theorem: in steps, and in the gradient, whose error is far above "
+            f"the tolerance. Error of a directional derivative: {shown}.",
         )
 
     def _gradients(self) -> Finding:
@@ -297,14 +297,16 @@ class PicardResults(Results):
         found = {row.gradient: row.found for row in self.slopes if row.law == CROSSED}
         event = found.pop(WITH_EVENT)
         shown = ", ".join(f"{name} {value:.3g}" for name, value in found.items())
+        parting = {row.found for row in self.slopes if row.law == "y' = sign(y)" and row.start == 0}
         ended = [row for row in self.ends if row.law == "y' = -sign(y)"]
         chatter = ", ".join(f"{row.method} {row.status} ({row.evaluations})" for row in ended)
         return Finding(
             "Section 6: the field must be Lipschitz in the state; one that jumps is not.",
             "yes",
             f"{CROSSED}: solutions are unique, but the derivative by the start, 2, comes out as {shown}, and nothing "
-            f"says so; an event where the field jumps makes it {event:.6g}. y' = -sign(y), whose solutions end on the "
-            f"jump, by method, with evaluations: {chatter}.",
+            f"says so; an event where the field jumps makes it {event:.6g}. From 0, y' = sign(y) has the derivative "
+            f"{', '.join(f'{value:.3g}' for value in parting)} for an infinite one: autograd takes sign for a "
+            f"constant. y' = -sign(y), whose solutions end on the jump, by method, with evaluations: {chatter}.",
         )
 
     def _blow_up(self) -> Finding:
