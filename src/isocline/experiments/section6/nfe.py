@@ -109,8 +109,8 @@ class NfeResults(Results):
 
     @property
     def gradients(self) -> tuple[str, ...]:
-        """Names, in order."""
-        return tuple(dict.fromkeys(row.gradient for row in self.counts))
+        """Names of those that did not always fail, in order."""
+        return tuple(dict.fromkeys(row.gradient for row in self.counts if isfinite(row.ratio)))
 
     def of(self, method: str, gradient: str = "backsolve") -> list[Count]:
         """The rows of a method and a gradient method whose backward pass did not fail."""
