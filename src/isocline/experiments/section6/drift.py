@@ -91,11 +91,12 @@ class Drift(Reproduction):
         shares = [i / self.lengths for i in range(1, self.lengths + 1)]
         cases = [replace(case, t1=case.t1 * share) for case in CASES for share in shares]
         return DriftResults(
-            tuple(row for case in cases for row in self._rebuilt(case)),
+            tuple(row for case in cases for row in self.rebuilt(case)),
             tuple(row for case in cases for row in self._slopes(case)),
         )
 
-    def _rebuilt(self, case: Case) -> list[Rebuilt]:
+    def rebuilt(self, case: Case) -> list[Rebuilt]:
+        """Solves there and back, at every tolerance."""
         kappa, start = amplification(case), case.start()
         rows = []
         for tolerance in self.tolerances:
