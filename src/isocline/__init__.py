@@ -6,8 +6,9 @@ from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
 from isocline.per_lane import PerLane
+from isocline.quadrature import Quadrature
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
@@ -28,6 +29,7 @@ from isocline.solvers import (
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
+from isocline.tracking import Work, track
 
 try:
     __version__ = version("isocline")
@@ -54,8 +56,10 @@ __all__ = [
     "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Quadrature",
     "Radau",
     "RecursiveCheckpointAdjoint",
+    "Regularised",
     "Reversible",
     "Rosenbrock",
     "RosenbrockTableau",
@@ -69,6 +73,10 @@ __all__ = [
     "Stats",
     "Status",
     "SteadyState",
+    "StepSchedule",
     "Tableau",
+    "ToleranceSchedule",
+    "Work",
     "solve",
+    "track",
 ]

@@ -34,6 +34,8 @@ class Layout:
     """Numbers a lane that each tensor holds."""
     dtype: torch.dtype
     device: torch.device
+    quadratures: tuple[bool, ...] = ()
+    """Which tensors are not under error control; empty if all are."""
 
     @property
     def lanes(self) -> int:
@@ -72,6 +74,11 @@ class Layout:
     def leaves(self, y: Tensor) -> list[Tensor]:
         """Return lanes (L, n) as the user's tensors, one by one."""
         return [part.reshape(shape) for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)]
+
+    def judged(self) -> Tensor:
+        """Return which numbers of a lane are under error control, (n,)."""
+        marks = zip(self.quadratures, self.sizes, strict=True)
+        return torch.cat([torch.full((size,), not mark, device=self.device) for mark, size in marks])
 
     def build(self, parts: Iterable[Any]) -> Tree:
         """Return parts, one for each tensor, in the user's structure."""
@@ -137,8 +144,8 @@ class Layout:
         raise ValueError(f"{what} on {part.device} for a state on {self.device}; move one of them")
 
 
-def make_layout(y0: Tree, batch_dims: int) -> Layout:
-    """Check the initial state and describe it.
+def make_layout(y0: Tree, batch_dims: int, quadratures: tuple[bool, ...] = ()) -> Layout:
+    """Check the initial state and describe it; ``quadratures`` says which of its tensors were marked so, if any.
 
     Raises:
         TypeError: not tensors, not floating point, or several dtypes.
@@ -159,6 +166,7 @@ def make_layout(y0: Tree, batch_dims: int) -> Layout:
         sizes=tuple(prod(tensor.shape[batch_dims:]) for tensor in tensors),
         dtype=tensors[0].dtype,
         device=tensors[0].device,
+        quadratures=quadratures if any(quadratures) else (),
     )
 
 

@@ -16,6 +16,7 @@ from isocline.layout import Field, make_layout
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
 from isocline.problem import Problem
+from isocline.quadrature import unmarked
 from isocline.restart import SolverState, of_end
 from isocline.segments import Segments
 from isocline.settings import (
@@ -31,6 +32,7 @@ from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
 from isocline.times import make_marks, make_times
+from isocline.tracking import trackers
 from isocline.tree import Tree
 from isocline.unpack import unpack, with_events
 
@@ -73,7 +75,8 @@ def solve(
             of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t and y
             then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when some have ended), all
             are evaluated to the end: the same results, more slowly.
-        y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
+        y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such. Parts of it
+            marked as ``Quadrature`` are not under error control.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
             time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
@@ -130,7 +133,8 @@ def solve(
         True
     """
     check_call(f, args, batch_dims, max_steps)
-    layout = make_layout(y0, batch_dims)
+    y0, quadratures = unmarked(y0)
+    layout = make_layout(y0, batch_dims, quadratures)
     times = make_times(ts, layout)
     plain, per_lane = unmark(args, layout.batch_shape)
     field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
@@ -168,6 +172,7 @@ def solve(
             stats=Stats(0, 0, 0, 0),
             marks=marks if len(marks) else None,
             before=before,
+            trackers=trackers(),
         )
         pieces = Segments(problem, how, events, breaks).run() if in_segments else None
         outputs = how.solve(problem) if pieces is None else pieces.outputs
@@ -176,6 +181,8 @@ def solve(
         solution = with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
     elif not isinstance(solver, BlackBox):
         solution = replace(solution, state=of_end(outputs.state, original, controller))
+    for work in problem.trackers:
+        work.add_forward(solution.stats)
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution
