@@ -2,7 +2,7 @@
 
     python -m benchmarks.gradients                        # everything: some ten minutes
     python -m benchmarks.gradients --problems Lorenz MLP  # some problems, put in place of earlier ones
-    python -m benchmarks.gradients --no-times             # counts, errors and memory only: on a machine that is not quiet
+    python -m benchmarks.gradients --no-times             # for a machine that is not quiet
     python -m benchmarks.gradients --page                 # only the page, from the results
 
 Writes benchmarks/results/gradients.json after each problem, then docs/gradients-table.md.

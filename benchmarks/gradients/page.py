@@ -14,9 +14,9 @@ Made by `python -m benchmarks.gradients`. [All numbers](../benchmarks/results/gr
 
 A weighted sum of the saved states is differentiated by the initial state and all parameters, in float64. The error is
 that of the whole gradient in the Euclidean norm, relative, against a reference; with the gradient methods that
-differentiate the steps it is the error of the solution, not of the method. Counts are calls of the field, forwards and
-backwards, Jacobians counted as one. Memory is the peak of all tensors alive at once beyond the parameters, of both passes.
-Times are those of both passes: the median of samples taken in turns.
+differentiate the steps it is the error of the solution, not of the method. Counts are calls of the field, forwards +
+backwards; a Jacobian counts as one. Memory is the peak of all tensors alive at once beyond the parameters, over both
+passes. Times are those of both passes: the median of samples taken in turns.
 """
 
 

@@ -34,7 +34,7 @@ class Quadrature:
     def __post_init__(self) -> None:
         """Check the type."""
         if not isinstance(self.values, Tensor):
-            raise TypeError(f"Quadrature needs a tensor, got {describe(self.values)}; write Quadrature(torch.zeros(()))")
+            raise TypeError(f"Quadrature needs a tensor, got {describe(self.values)}; such as torch.zeros(())")
 
 
 def unmarked(y0: Tree) -> tuple[Tree, tuple[bool, ...]]:

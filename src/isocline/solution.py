@@ -11,7 +11,6 @@ from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
 from isocline.tree import Tree
 
-
 COUNTS = "evaluations", "steps", "accepted", "rejected", "rows", "jacobians"
 
 
@@ -45,8 +44,8 @@ class Stats:
 
     def total(self) -> "Stats":
         """Return the counts summed over lanes, as ints (one host synchronisation), without those of backward."""
-        counts = fetch([total(getattr(self, name)) for name in COUNTS])
-        return Stats(**dict(zip(COUNTS, counts, strict=True)))
+        counts = zip(COUNTS, fetch([total(getattr(self, name)) for name in COUNTS]), strict=True)
+        return Stats(**dict(counts))  # type: ignore[arg-type]
 
 
 class SolveError(RuntimeError):

@@ -75,8 +75,8 @@ def solve(
             of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t and y
             then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when some have ended), all
             are evaluated to the end: the same results, more slowly.
-        y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such. Parts of it
-            marked as ``Quadrature`` are not under error control.
+        y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such. Tensors in
+            it that are marked as ``Quadrature`` are not under error control.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
             time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.

@@ -229,13 +229,12 @@ def test_training_against_the_penalty_straightens_the_path(field: nn.Module) -> 
 
 
 def test_compiled(field: nn.Module) -> None:
-    layer = iso.NeuralODE(iso.Regularised(field, kinetic=True, jacobian=True), **TIGHT)
+    layer = iso.NeuralODE(iso.Regularised(field, kinetic=True, jacobian=True), method="bosh3", rtol=1e-6, atol=1e-6)
     results, steps = [], []
     for layer.compiled in (False, True):
         torch.manual_seed(0)
-        y, more = layer(draw(4, 2, seed=2))
-        cost = y.sum() + (more["kinetic"] + more["jacobian"]).sum()
-        results.append((cost, *torch.autograd.grad(cost, list(layer.parameters()))))
+        with torch.no_grad():
+            results.append(layer(draw(4, 2, seed=2)))
         steps.append(layer.stats.steps)
     assert steps[0] == steps[1]
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-8)

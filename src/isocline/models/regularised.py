@@ -20,8 +20,8 @@ class Regularised(nn.Module):
     r"""A field together with integrals along its solution that say how hard it is to solve, one a sample.
 
     - ``kinetic``: :math:`\int |f|^2 dt`, kinetic energy: straight paths at an even speed have the least.
-    - ``jacobian``: :math:`\int |\epsilon^T \partial f / \partial y|^2 dt`, whose expectation over the signs epsilon, drawn
-      once a solve, is that of the Jacobian's squared Frobenius norm. It costs one vector-Jacobian product.
+    - ``jacobian``: :math:`\int |\epsilon^T \partial f / \partial y|^2 dt`, for signs epsilon drawn once a solve: on
+      average the integral of the Jacobian's squared Frobenius norm. It costs one vector-Jacobian product.
     - ``derivative=K``: :math:`\int |d^K y / dt^K|^2 dt` along the solution, which a method of order about K feels. Its
       cost grows like 2^K; K = 1 is the kinetic energy.
 
@@ -103,7 +103,7 @@ class Regularised(nn.Module):
         sources: dict[str, Tree] = {}
         if self.jacobian:
             # Functional transforms leave no leaves of their own in the graph, and may be transformed themselves.
-            dy, pull = torch.func.vjp(lambda y: f(t, y), y)
+            dy, pull = _vjp(lambda y: f(t, y), y)
             (sources["jacobian"],) = pull(signs)
         else:
             dy = f(t, y)
@@ -124,12 +124,17 @@ def _along(f: OfState, times: int) -> OfState:
     before = _along(f, times - 1)
 
     def derivative(t: Tensor, y: Tree) -> Tree:
-        # A pullback is linear: pulled back itself it pushes forward. Forward mode would need more of the user's operations.
-        slope, pull = torch.func.vjp(before, t, y)
-        _, push = torch.func.vjp(pull, map_leaves(torch.zeros_like, slope))
+        # A pullback is linear; pulled back itself it pushes forward. Not all operations have a forward mode.
+        slope, pull = _vjp(before, t, y)
+        _, push = _vjp(pull, map_leaves(torch.zeros_like, slope))
         return push((torch.ones_like(t), f(t, y)))[0]
 
     return derivative
+
+
+def _vjp(f: Callable[..., Tree], *at: Tree) -> tuple[Tree, Callable[[Tree], tuple[Tree, ...]]]:
+    """Return what f gives, and its pullback."""
+    return torch.func.vjp(f, *at)  # type: ignore[return-value]
 
 
 def _signs(y: Tensor, generator: Generator | None) -> Tensor:
@@ -139,7 +144,8 @@ def _signs(y: Tensor, generator: Generator | None) -> Tensor:
 
 def _square(tree: Tree, batch_shape: torch.Size) -> Tensor:
     """Return the squared norm of each sample."""
-    return sum(x.reshape(*batch_shape, -1).square().sum(-1) for x in leaves(tree))  # type: ignore[return-value]
+    rows = torch.cat([x.reshape(*batch_shape, -1) for x in leaves(tree)], dim=-1)
+    return rows.square().sum(-1)
 
 
 def _like(y: Tree, dy: Tree) -> Tree:
