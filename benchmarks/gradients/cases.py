@@ -116,7 +116,7 @@ CASES: dict[str, Case] = {
             y0=samples(32),
             theta=network(),
             ts=times(1.0, 1),
-            solvers=(*EXPLICIT, *ALL_REVERSIBLE, "reversible_heun"),
+            solvers=(*EXPLICIT, *ALL_REVERSIBLE),
         ),
         Case(
             name="MLP, per sample",

@@ -18,7 +18,7 @@ TOLERANCES = (1e-4, 1e-6, 1e-8)
 MIDDLE = 1e-6
 """The tolerance at which work, memory and time are compared."""
 
-MOST_STEPS = 50_000
+MOST_STEPS = 20_000
 METHODS: dict[str, iso.Gradient] = {**GRADIENTS, "checkpoint-8": iso.RecursiveCheckpointAdjoint(8)}
 
 
