@@ -30,12 +30,14 @@ def start() -> Tensor:
 def test_layers_and_solves_forwards_and_backwards(gradient: iso.Gradient, batch_dims: int) -> None:
     f = Counted()
     layers = nn.Sequential(*(iso.NeuralODE(f, (0.0, end), batch_dims=batch_dims) for end in (1.0, 5.0)))
+    # A method that suits every gradient method.
+    method = iso.Reversible("tsit5")
     for layer in layers:
-        layer.gradient = gradient
+        layer.gradient, layer.method = gradient, method
     with iso.track() as work:
         y = layers(start())
         forward = f.calls
-        sol = iso.solve(f, start(), (0.0, 1.0), gradient=gradient)
+        sol = iso.solve(f, start(), (0.0, 1.0), method=method, gradient=gradient)
         assert work.forward.evaluations == f.calls
         assert work.backward.evaluations == 0
         y.sum().backward()

@@ -33,6 +33,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "python -m benchmarks.gradients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--problems", nargs="+", default=[], choices=list(CASES), metavar="PROBLEM")
+    parser.add_argument("--tolerances", nargs="+", type=float, default=TOLERANCES, help="default 1e-4 1e-6 1e-8")
     parser.add_argument("--rounds", type=int, default=11, help="samples of each time (default 11)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of short samples: to see that it works")
     parser.add_argument("--no-times", action="store_true", help="measure no times")
@@ -60,7 +61,7 @@ def run(results: dict[str, Any], options: argparse.Namespace, command: str) -> N
     }
     rounds, least = (3, 0.005) if options.quick else (options.rounds, 0.02)
     for name in options.problems or CASES:
-        record = measure(CASES[name], TOLERANCES)
+        record = measure(CASES[name], tuple(options.tolerances))
         if not options.no_times:
             add_times(CASES[name], record, rounds, least)
         results["problems"][name] = record

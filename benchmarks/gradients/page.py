@@ -16,7 +16,8 @@ A weighted sum of the saved states is differentiated by the initial state and al
 that of the whole gradient in the Euclidean norm, relative, against a reference; with the gradient methods that
 differentiate the steps it is the error of the solution, not of the method. Counts are calls of the field, forwards +
 backwards; a Jacobian counts as one. Memory is the peak of all tensors alive at once beyond the parameters, over both
-passes. Times are those of both passes: the median of samples taken in turns.
+passes. Times are those of both passes: the median of samples taken in turns. "Warned": the method said itself that its
+gradient may be wrong; "failed": it raised an error.
 """
 
 
@@ -48,7 +49,7 @@ def label(key: str) -> str:
 
 def cells(entry: dict[str, Any]) -> list[str]:
     points = {p["tolerance"]: p for p in entry["points"]}
-    errors = [f"{p['error']:.1e}" if "error" in p else "failed" for p in points.values()]
+    errors = [f"{p['error']:.1e}{' (warned)' * p['warned']}" if "error" in p else "failed" for p in points.values()]
     middle = points.get(MIDDLE, {})
     if "error" not in middle:
         return [*errors, *["–"] * 4]
