@@ -14,6 +14,13 @@ ANY_STATE = [name for name, solver in iso.METHODS.items() if not isinstance(solv
 ITERATING = (*IMPLICIT, "radau", "bdf")
 """Methods whose evaluations go by how fast their iterations converge; first derivatives only."""
 
+
+def fitting(gradient: iso.Gradient, method: str = "tsit5") -> iso.Solver:
+    """Return the method, or its reversible form where the gradient method needs one."""
+    solver = iso.METHODS[method]
+    return solver if gradient.suits(solver) else iso.Reversible(method)
+
+
 RELAXATION = Problem(
     "cos(t) - y",
     lambda t, y: t.cos() - y,

@@ -4,7 +4,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
-from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients import (
+    BacksolveAdjoint,
+    DirectAdjoint,
+    Gradient,
+    RecursiveCheckpointAdjoint,
+    ReversibleAdjoint,
+)
 from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
 from isocline.per_lane import PerLane
@@ -61,6 +67,7 @@ __all__ = [
     "RecursiveCheckpointAdjoint",
     "Regularised",
     "Reversible",
+    "ReversibleAdjoint",
     "Rosenbrock",
     "RosenbrockTableau",
     "RungeKutta",

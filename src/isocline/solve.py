@@ -108,8 +108,8 @@ def solve(
             cheap, after some seconds of compiling for each kind of f and of solve. f must be one graph for torch's
             compiler; if it is not, a warning says which line is to blame and the solve runs eagerly. Python side
             effects of f (counters, prints) happen once a solve. First derivatives only. What is not compiled yet runs
-            eagerly: dense output with gradients, ``RecursiveCheckpointAdjoint`` with a budget, and the backward pass of
-            ``BacksolveAdjoint`` for several lanes.
+            eagerly: dense output with gradients, ``ReversibleAdjoint``, ``RecursiveCheckpointAdjoint`` with a budget,
+            and the backward pass of ``BacksolveAdjoint`` for several lanes.
         progress: show a progress bar (needs tqdm).
         throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
 
