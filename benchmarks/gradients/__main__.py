@@ -12,6 +12,7 @@ import argparse
 import json
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "python -m benchmarks.gradients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--problems", nargs="+", default=[], choices=list(CASES), metavar="PROBLEM")
+    parser.add_argument("--solvers", nargs="+", metavar="SOLVER", help="only these, where a problem has them")
     parser.add_argument("--tolerances", nargs="+", type=float, default=TOLERANCES, help="default 1e-4 1e-6 1e-8")
     parser.add_argument("--rounds", type=int, default=11, help="samples of each time (default 11)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of short samples: to see that it works")
@@ -61,9 +63,12 @@ def run(results: dict[str, Any], options: argparse.Namespace, command: str) -> N
     }
     rounds, least = (3, 0.005) if options.quick else (options.rounds, 0.02)
     for name in options.problems or CASES:
-        record = measure(CASES[name], tuple(options.tolerances))
+        case = CASES[name]
+        if options.solvers:
+            case = replace(case, solvers=tuple(solver for solver in case.solvers if solver in options.solvers))
+        record = measure(case, tuple(options.tolerances))
         if not options.no_times:
-            add_times(CASES[name], record, rounds, least)
+            add_times(case, record, rounds, least)
         results["problems"][name] = record
         results.update(about)
         results["problems"] = {key: results["problems"][key] for key in CASES if key in results["problems"]}
