@@ -18,7 +18,7 @@ GRADIENTS: dict[str, iso.Gradient] = {
     "direct": iso.DirectAdjoint(),
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
     "checkpoint of 3": iso.RecursiveCheckpointAdjoint(3),
-    "reversible": iso.ReversibleAdjoint(2),
+    "reversible": iso.ReversibleAdjoint(),
 }
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS)
 close = partial(assert_close, rtol=1e-10, atol=1e-10)
@@ -249,12 +249,13 @@ def test_a_second_backward_pass_is_the_same(gradient: iso.Gradient) -> None:
 @every_gradient
 def test_a_lane_that_has_ended_and_waits_for_others_to_leave_leaves_no_trace(gradient: iso.Gradient) -> None:
     """Where it stands the derivative of f is infinite, and nothing depends on it."""
+    if not gradient.suits(iso.METHODS["midpoint"]):
+        pytest.skip("a reversible form evaluates f at the end of the last step, so something does")
     p = torch.ones((), dtype=F64, requires_grad=True)
     f = Counted(lambda t, y, p: -y * (p - t).abs().sqrt())
     ts = torch.tensor([[0.0] + [0.1] * 9, [1.0] + [2.0] * 9], dtype=F64)
     y0 = torch.ones(10, 1, dtype=F64)
-    options: dict[str, Any] = {"controller": iso.FixedStep(0.25), "gradient": gradient}
-    options["method"] = fitting(gradient, "midpoint")
+    options: dict[str, Any] = {"method": "midpoint", "controller": iso.FixedStep(0.25), "gradient": gradient}
     sol = iso.solve(f, y0, ts, args=(p,), batch_dims=1, **options)
     assert set(f.rows) == {10}
     sol.ys[-1].sum().backward()

@@ -41,7 +41,9 @@ def test_blow_up(gradient: iso.Gradient) -> None:
 
 @every_gradient
 def test_blow_up_with_fixed_steps(gradient: iso.Gradient) -> None:
-    settings = {"method": fitting(gradient, "rk4"), "controller": iso.FixedStep(0.02), "rtol": None, "atol": None}
+    # In the last step of a reversible form of rk4 f's derivative overflows: every gradient is nan then.
+    method = "rk4" if gradient.suits(iso.METHODS["rk4"]) else iso.Reversible("euler")
+    settings = {"method": method, "controller": iso.FixedStep(0.02), "rtol": None, "atol": None}
     start = START * torch.tensor([[1.0], [1e3], [1.0], [1e3], [1.0]])
     *found, by_y0 = grads(start, HEALTHY, gradient, **settings)
     *expected, _ = grads(start[HEALTHY], [0, 1, 2], gradient, **settings)
@@ -95,7 +97,9 @@ def test_overflow_in_rejected_attempts(gradient: iso.Gradient, batch_dims: int) 
             return dy
 
         controller = iso.PID(rtol=1e-6, atol=1e-6, dt0=dt0)
-        settings = {"controller": controller, "batch_dims": batch_dims, "method": fitting(gradient)}
+        # So much is lost on the way to the end that a coupling near 1 would leave the two trajectories apart.
+        method = "tsit5" if gradient.suits(iso.METHODS["tsit5"]) else iso.Reversible("tsit5", coupling=0.5)
+        settings = {"controller": controller, "batch_dims": batch_dims, "method": method}
         sol = iso.solve(f, y0, (0.0, 0.1), gradient=gradient, **settings)
         assert any(overflows) == (dt0 == 0.1)
         return torch.autograd.grad(sol.ys[-1].sum(), (p, y0))

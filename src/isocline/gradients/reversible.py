@@ -11,6 +11,7 @@ from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.walk import Walk, put, record, rows_of
 from isocline.loop import largest, undo
+from isocline.numbers import where
 from isocline.observers import Tape
 from isocline.problem import Outputs, Problem
 from isocline.solvers.base import Carry, Invertible, Solver
@@ -91,7 +92,7 @@ class _ReversibleAdjoint(Rule):
     ) -> Gradients:
         """Visit the steps backwards, from the states that undoing them gives."""
         walk = Walk(problem, captured, self.tape, gradients, times)
-        reversal = _Reversal(self.solver, captured, self.tape, self.end)
+        reversal = _Reversal(walk, self.solver, self.end)
         for index in reversed(range(self.tape.length)):
             walk.visit(index, reversal.undo(index))
         return walk.finish(self.end.t, 2 * self.tape.length)
@@ -100,10 +101,13 @@ class _ReversibleAdjoint(Rule):
 class _Reversal:
     """Undoes the steps of a tape, the last first; it has the state and carry of all lanes."""
 
-    def __init__(self, solver: Invertible, captured: Captured, tape: Tape, end: State) -> None:
-        self.solver, self.captured, self.tape = solver, captured, tape
+    def __init__(self, walk: Walk, solver: Invertible, end: State) -> None:
+        self.walk, self.tape, self.solver = walk, walk.tape, solver
         self.y, self.carry = end.y, end.carry
-        self.kept = dict(tape.kept)
+        self.kept = dict(self.tape.kept)
+        self.earlier = (end.y, *end.carry)
+        """The next state ahead that is known, for all lanes."""
+        self._look_ahead(self.tape.length)
         self.size = largest(end.y)
         """Of each lane since the last checkpoint."""
 
@@ -111,19 +115,35 @@ class _Reversal:
         """Return state and carry before step ``index``, for its lanes."""
         lanes = self.tape.lanes[index]
         after = rows_of(self.y, lanes), tuple(rows_of(part, lanes) for part in self.carry)
-        y, carry = undo(self.captured.field.of(lanes), self.solver, *self.tape.interval(index), *after)
+        y, carry = undo(self.walk.captured.field.of(lanes), self.solver, *self.tape.interval(index), *after)
         if (kept := self.kept.get(index)) is not None:
             self._check(index, y, kept[0])
             y, carry = kept
         self.y = put(self.y, lanes, y)
         self.carry = tuple(put(whole, lanes, part) for whole, part in zip(self.carry, carry, strict=True))
         self.size = largest(self.y) if kept else torch.maximum(self.size, largest(self.y))
-        return y, carry
+        if kept:
+            self._look_ahead(index)
+        # A lane that failed may be anywhere on its way back: until a gradient comes it is put where f is finite.
+        needed = rows_of(self.walk.needs(index), lanes)
+        pairs = zip((y, *carry), self.earlier, strict=True)
+        before = tuple(where(needed, part, rows_of(whole, lanes)) for part, whole in pairs)
+        return before[0], before[1:]
+
+    def _look_ahead(self, index: int) -> None:
+        """Have the kept state before step ``index`` ready."""
+        before = max((i for i in self.kept if i < index), default=None)
+        if before is not None:
+            y, carry = self.kept[before]
+            lanes = self.tape.lanes[before]
+            parts = zip(self.earlier, (y, *carry), strict=True)
+            self.earlier = tuple(put(whole, lanes, part) for whole, part in parts)
 
     def _check(self, index: int, found: Tensor, kept: Tensor) -> None:
-        """Raise if more than half of the digits were lost since the last checkpoint (one host sync)."""
-        size = torch.maximum(rows_of(self.size, self.tape.lanes[index]), largest(kept))
-        lost = ~(largest(found - kept) <= torch.finfo(kept.dtype).eps ** 0.5 * size) & largest(kept).isfinite()
+        """Raise if a gradient came by states with less than half of their digits (one host synchronisation)."""
+        size, reached = (rows_of(x, self.tape.lanes[index]) for x in (self.size, self.walk.reached()))
+        allowed = torch.finfo(kept.dtype).eps ** 0.5 * torch.maximum(size, largest(kept))
+        lost = ~(largest(found - kept) <= allowed) & reached
         if bool(lost.any()):
             raise RuntimeError(
                 f"ReversibleAdjoint: undoing the steps back to step {index} of {self.tape.length} lost more than half "

@@ -74,6 +74,18 @@ class Walk:
             for part, old, bar in zip(carry, before, bars[1:], strict=True)
         )
 
+    def reached(self) -> Tensor:
+        """Return which lanes have a gradient so far, (L,)."""
+        bars = [self.y_bar, *(bar for bar in self.carry_bar or () if bar is not None)]
+        return torch.stack([bar.ne(0).flatten(1).any(dim=1) for bar in bars]).any(dim=0)
+
+    def needs(self, index: int) -> Tensor:
+        """Return in which lanes the state before a step matters, (L,)."""
+        needed, picks = self.reached(), self.tape.picks.get(index)
+        if self.gradients.dense is not None or (picks is not None and picks.lanes is None):
+            return torch.ones_like(needed)
+        return needed if picks is None or picks.lanes is None else needed.index_fill(0, picks.lanes, True)
+
     def finish(self, end: Number, steps: int) -> Gradients:
         """Pull back through the first carry, add the gradient of the state saved at the start, and count the work.
 
