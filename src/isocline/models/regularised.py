@@ -87,7 +87,7 @@ class Regularised(nn.Module):
             ``(y0, {name: zeros of the batch's shape})`` and ``(signs in y0's structure or None, *args)``.
         """
         layout = make_layout(y0, batch_dims)
-        zeros = torch.zeros(layout.batch_shape, dtype=layout.dtype, device=layout.device)
+        zeros = torch.zeros(layout.batch_shape, dtype=layout.precision, device=layout.device)
         chosen = {"kinetic": self.kinetic, "jacobian": self.jacobian, "derivative": self.derivative}
         totals = {name: Quadrature(zeros) for name, wanted in chosen.items() if wanted}
         signs = map_leaves(lambda y: PerLane(_signs(y, generator)), y0) if self.jacobian else None
@@ -139,13 +139,13 @@ def _vjp(f: Callable[..., Tree], *at: Tree) -> tuple[Tree, Callable[[Tree], tupl
 
 def _signs(y: Tensor, generator: Generator | None) -> Tensor:
     """Return 1 and -1 at random: of all independent numbers of variance 1 their estimate varies least."""
-    return torch.randint(0, 2, y.shape, generator=generator, dtype=y.dtype, device=y.device) * 2 - 1
+    return torch.randint(0, 2, y.shape, generator=generator, device=y.device).to(y.dtype) * 2 - 1
 
 
 def _square(tree: Tree, batch_shape: torch.Size) -> Tensor:
     """Return the squared norm of each sample."""
     rows = torch.cat([x.reshape(*batch_shape, -1) for x in leaves(tree)], dim=-1)
-    return rows.square().sum(-1)
+    return (rows * rows.conj()).real.sum(-1)
 
 
 def _like(y: Tree, dy: Tree) -> Tree:
