@@ -12,8 +12,9 @@ from isocline.gradients import (
     ReversibleAdjoint,
 )
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
 from isocline.per_lane import PerLane
+from isocline.quadrature import Quadrature
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
@@ -34,6 +35,7 @@ from isocline.solvers import (
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
+from isocline.tracking import Work, track
 
 try:
     __version__ = version("isocline")
@@ -60,8 +62,10 @@ __all__ = [
     "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Quadrature",
     "Radau",
     "RecursiveCheckpointAdjoint",
+    "Regularised",
     "Reversible",
     "ReversibleAdjoint",
     "Rosenbrock",
@@ -76,6 +80,10 @@ __all__ = [
     "Stats",
     "Status",
     "SteadyState",
+    "StepSchedule",
     "Tableau",
+    "ToleranceSchedule",
+    "Work",
     "solve",
+    "track",
 ]
