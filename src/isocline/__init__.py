@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
-from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients import BacksolveAdjoint, DirectAdjoint, ForwardMode, Gradient, RecursiveCheckpointAdjoint
 from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
@@ -49,6 +49,7 @@ __all__ = [
     "DirectAdjoint",
     "Event",
     "FixedStep",
+    "ForwardMode",
     "Gradient",
     "ImplicitTableau",
     "LinearInterpolation",

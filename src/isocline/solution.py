@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from isocline.numbers import spread
+from isocline.numbers import everywhere, spread
 from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
+from isocline.transforms import as_lanes
 from isocline.tree import Tree
 
 
@@ -116,10 +117,10 @@ class Solution:
 
 def failure_message(state: State, t_end: Tensor) -> str | None:
     """Return what went wrong, where, and what to try; None if every lane arrived."""
-    succeeded = ended_well(state.status)
-    if bool(succeeded.all() if isinstance(succeeded, Tensor) else succeeded):
+    if everywhere(ended_well(state.status)):
         return None
-    t, statuses, steps = (spread(x, t_end) for x in (state.t, state.status, state.steps))
+    each = (spread(x, t_end) for x in (state.t, state.status, state.steps))
+    t, statuses, steps, t_end = (as_lanes(x) for x in (*each, t_end))
     failed = (~ended_well(statuses)).nonzero().flatten().tolist()
     lines = []
     for status in sorted(set(statuses[failed].tolist())):

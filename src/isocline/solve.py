@@ -17,10 +17,12 @@ from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
 from isocline.problem import Problem
 from isocline.restart import SolverState, of_end
+from isocline.samples import in_every_sample
 from isocline.segments import Segments
 from isocline.settings import (
     check_black_box,
     check_call,
+    check_transforms,
     checked_state,
     chosen_controller,
     chosen_gradient,
@@ -31,6 +33,7 @@ from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
 from isocline.times import make_marks, make_times
+from isocline.transforms import batched
 from isocline.tree import Tree
 from isocline.unpack import unpack, with_events
 
@@ -134,12 +137,14 @@ def solve(
     times = make_times(ts, layout)
     plain, per_lane = unmark(args, layout.batch_shape)
     field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
+    start, times = in_every_sample(field, start, times)
     original = chosen_solver(method)
     original.check(layout)
     controller = chosen_controller(controller, rtol, atol).fitted(layout)
     solver = original.tuned(controller)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
-    if dense:
+    vmapped = batched(times.values)
+    if dense or vmapped:
         solver = solver.completing()
     how = chosen_gradient(gradient, solver)
     parameters = listed_parameters(params)
@@ -149,6 +154,7 @@ def solve(
         make_marks("step_ts", step_ts, layout),
     )
     check_black_box(solver, event=events, step_ts=len(marks), state=state is not None)
+    check_transforms(solver, events, vmapped or batched(breaks), jump_ts=len(breaks), progress=progress)
     before = None if state is None else checked_state(state).fit(original, controller, start, times)
     in_segments = bool(events or len(breaks))
     eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())

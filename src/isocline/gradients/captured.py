@@ -48,6 +48,12 @@ class Captured:
                     "would be lost; name all such tensors: solve(..., params=[...]), or use gradient=DirectAdjoint()"
                 )
 
+    def at(self, values: Sequence[Tensor]) -> Field:
+        """Return the field with other tensors in the place of ``inner``, wherever f hands those to torch."""
+        swaps = {id(x): value for x, value in zip(self.inner, values, strict=True)}
+        args = map_leaves(lambda x: swaps.get(id(x), x), self.field.args)
+        return self.field.like(_replace(self.field.function, swaps) if swaps else self.field.function, args)
+
 
 def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | None) -> Captured:
     """Find the tensors that require grad and that f uses, at the cost of one evaluation (none if ``params`` is given).
