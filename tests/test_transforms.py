@@ -18,6 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWa
 """Of torch's own: when forward mode is first used."""
 
 TS = torch.tensor([0.0, 0.31, 0.7, 1.2], dtype=torch.float64)
+FIVE = torch.tensor(5.0, dtype=torch.float64)
+FIVE = torch.tensor(5.0, dtype=torch.float64)
 TIGHT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
 SOLVERS = {**iso.METHODS, "reversible": iso.Reversible("bosh3")}
 OTHERS = {
@@ -35,11 +37,18 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def controller(method: str) -> iso.Controller:
     """A controller for some tens of steps, with error control where the method has it."""
     order = SOLVERS[method].error_order
-    return iso.FixedStep(0.07) if order is None else iso.PID(rtol=1e-4, atol=1e-6)
+    if order is None:
+        return iso.FixedStep(0.07)
+    # At high order the estimated error of a very small first step is rounding errors, and so would the next step be.
+    tolerance = {1: 1e-2, 2: 1e-3, 3: 1e-3}.get(order, 1e-5 if order < 6 else 1e-9)
+    return iso.PID(rtol=tolerance, atol=tolerance, dt0=0.2 if order > 5 else None)
 
 
 def swing(t: Tensor, y: Tensor, k: Tensor) -> Tensor:
-    return torch.stack([y[..., 1], -k * y[..., 0].sin() - 0.1 * t * y[..., 1]], dim=-1)
+    """A pendulum with friction."""
+    """A pendulum with friction."""
+    x, v = y.split(1, dim=-1)
+    return torch.cat([v, -k.unsqueeze(-1) * x.sin() - 0.1 * t * v], dim=-1)
 
 
 def logistic(y0: Tensor, r: Tensor, t1: "Tensor | float" = 0.9) -> Tensor:
@@ -126,8 +135,9 @@ def test_what_f_closes_over() -> None:
 
 
 def test_directions_of_time_differ() -> None:
-    ends = torch.tensor([[0.0, 1.0], [1.0, -0.5], [0.3, 0.3]], dtype=torch.float64)
-    assert_one_by_one(lambda ts: (iso.solve(swing, draw(2), ts, args=(3.0,), **TIGHT).ys,), (0,), ends[:2], tol=1e-11)
+    y0, k = draw(2), torch.tensor(3.0, dtype=torch.float64)
+    ends = torch.tensor([[0.0, 1.0], [1.0, -0.5]], dtype=torch.float64)
+    assert_one_by_one(lambda ts: (iso.solve(swing, y0, ts, args=(k,), **TIGHT).ys,), (0,), ends, tol=1e-11)
 
 
 def test_lanes_in_samples() -> None:
@@ -171,18 +181,18 @@ def test_ensemble() -> None:
 
 def test_dense_output() -> None:
     def function(y0: Tensor) -> tuple[Tensor, Tensor]:
-        sol = iso.solve(swing, y0, TS, args=(5.0,), dense=True)
+        sol = iso.solve(swing, y0, TS, args=(FIVE,), dense=True)
         return sol(0.4), sol(torch.tensor([0.1, 0.9]))
 
     assert_one_by_one(function, (0,), draw(3, 2), tol=1e-11)
     with pytest.raises(ValueError, match="before the start or after the end"):
-        vmap(lambda y0: iso.solve(swing, y0, TS, args=(5.0,), dense=True)(7.0))(draw(3, 2))
+        vmap(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), dense=True)(7.0))(draw(3, 2))
 
 
 def test_step_ts_and_restart() -> None:
     def function(y0: Tensor) -> tuple[Tensor, ...]:
-        first = iso.solve(swing, y0, (0.0, 0.8), args=(5.0,), step_ts=(0.2, 0.5))
-        second = iso.solve(swing, first.ys[-1], (0.8, 1.5), args=(5.0,), state=first.state)
+        first = iso.solve(swing, y0, (0.0, 0.8), args=(FIVE,), step_ts=(0.2, 0.5))
+        second = iso.solve(swing, first.ys[-1], (0.8, 1.5), args=(FIVE,), state=first.state)
         return first.ys, second.ys, first.stats.steps, second.stats.steps
 
     with torch.no_grad():
@@ -207,8 +217,9 @@ def test_a_sample_that_fails() -> None:
 
 
 def test_times_are_checked() -> None:
+    y0 = draw(2)
     with pytest.raises(ValueError, match="increase or decrease"):
-        vmap(lambda ts: iso.solve(swing, draw(2), ts, args=(1.0,)).ys)(torch.tensor([[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]]))
+        vmap(lambda ts: iso.solve(swing, y0, ts, args=(FIVE,)).ys)(torch.tensor([[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]]))
 
 
 def test_randomness_is_refused_as_by_torch() -> None:
@@ -219,11 +230,11 @@ def test_randomness_is_refused_as_by_torch() -> None:
 # Derivatives
 
 
-@pytest.mark.parametrize("method", ["tsit5", "vern7", "rodas5p", "auto", "adams", "kvaerno3", "radau", "bdf"])
+@pytest.mark.parametrize("method", ["tsit5", "vern7", "rodas5p", "auto", "adams", "kvaerno5", "radau", "bdf"])
 def test_transforms_against_the_closed_form(method: str) -> None:
     y0, r = y0_and_r()
-    tolerance = 1e-5 if method in ("kvaerno3", "bdf", "radau") else 1e-6
-    settings = {"method": method, "rtol": 1e-8, "atol": 1e-8}
+    tolerance = 1e-3 if method in ("bdf", "radau") else 1e-5
+    settings = {"method": method, "rtol": 1e-6, "atol": 1e-7}
     close = functools.partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
 
     def ours(y0: Tensor, r: Tensor) -> Tensor:
@@ -234,7 +245,7 @@ def test_transforms_against_the_closed_form(method: str) -> None:
         for found, expected in zip(transform(ours)(y0, r), transform(logistic)(y0, r), strict=True):
             assert expected.abs().max() > 0.05
             close(found, expected)
-    tangents = draw(2, seed=3), draw(seed=4)
+    tangents = draw(2, seed=3), draw(1, seed=4)[0]
     close(jvp(ours, (y0, r), tangents)[1], jvp(logistic, (y0, r), tangents)[1])
     for found, expected in zip(vjp(ours, y0, r)[1](y0), vjp(logistic, y0, r)[1](y0), strict=True):
         close(found, expected)
@@ -278,12 +289,12 @@ def test_autograd_around_a_transform_of_an_implicit_method(method: str) -> None:
         torch.autograd.grad(ours, r, create_graph=True)
 
 
-@pytest.mark.parametrize("method", ["tsit5", "kvaerno3", "auto"])
+@pytest.mark.parametrize("method", ["tsit5", "kvaerno5", "auto"])
 def test_derivatives_by_times(method: str) -> None:
     y0, r = y0_and_r()
 
     def last(t1: Tensor) -> Tensor:
-        return grown(y0, r, t1, method=method).sum()
+        return grown(y0, r, t1, method=method, rtol=1e-7, atol=1e-7).sum()
 
     t1 = torch.tensor(0.9, dtype=torch.float64)
     expected = grad(lambda t1: logistic(y0, r, t1).sum())(t1)
@@ -291,7 +302,7 @@ def test_derivatives_by_times(method: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "adams", "auto", "kvaerno3"])
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "adams", "auto", "kvaerno5"])
 def test_gradients_of_samples(method: str) -> None:
     """``vmap(grad)`` are gradients one by one, ``grad(vmap)`` is their sum."""
     y0s, r = torch.tensor([[0.2], [0.6], [0.95]], dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64)
@@ -372,7 +383,7 @@ def test_other_gradients_refuse_reverse_mode(gradient: iso.Gradient) -> None:
         grad(lambda r: grown(y0, r, gradient=gradient).sum())(r)
     if not isinstance(gradient, iso.ForwardMode):
         with pytest.raises(RuntimeError, match="DirectAdjoint"):
-            vmap(lambda y0: grown(y0, r.requires_grad_(), gradient=gradient))(y0.unsqueeze(1))
+            vmap(lambda y0: grown(y0, r, gradient=gradient))(y0.requires_grad_().unsqueeze(1))
 
 
 @pytest.mark.parametrize("gradient", OTHERS.values(), ids=OTHERS)
@@ -388,26 +399,26 @@ def test_other_gradients_go_forwards(gradient: iso.Gradient) -> None:
 def test_events_are_refused() -> None:
     for transform in (vmap, grad, lambda f: lambda y0: jvp(f, (y0,), (y0,))):
         with pytest.raises(ValueError, match=r"events cannot be had.*batch_dims=1"):
-            transform(lambda y0: iso.solve(swing, y0, TS, args=(1.0,), event=lambda t, y: y[..., 0]).ys.sum())(draw(2, 2))
+            transform(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), event=lambda t, y: y[..., 0]).ys.sum())(draw(2, 2))
 
 
 @pytest.mark.parametrize("setting", [{"jump_ts": (0.5,)}, {"progress": True}], ids=str)
 def test_refused_inside_vmap(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"{next(iter(setting))} cannot be had inside torch.vmap.*batch_dims=1"):
-        vmap(lambda y0: iso.solve(swing, y0, TS, args=(1.0,), **setting).ys)(draw(2, 2))
+        vmap(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), **setting).ys)(draw(2, 2))
 
 
 def test_black_boxes_are_refused() -> None:
     pytest.importorskip("scipy")
     for transform in (vmap, grad, lambda f: lambda y0: jvp(f, (y0,), (y0,))):
         with pytest.raises(ValueError, match="runs outside of torch"):
-            transform(lambda y0: iso.solve(swing, y0, TS, args=(1.0,), method=iso.SciPy("LSODA")).ys.sum())(draw(2, 2))
+            transform(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), method=iso.SciPy("LSODA")).ys.sum())(draw(2, 2))
 
 
 def test_gmres_is_refused() -> None:
     method = iso.ESDIRK(iso.METHODS["kvaerno3"].tableau, linear_solver="gmres")
     with pytest.raises(ValueError, match="use linear_solver='lu' there"):
-        vmap(lambda y0: iso.solve(swing, y0, TS, args=(1.0,), method=method).ys)(draw(2, 2))
+        vmap(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), method=method).ys)(draw(2, 2))
 
 
 def test_compiling_is_for_outside() -> None:

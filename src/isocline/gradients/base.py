@@ -99,7 +99,7 @@ def _of_all_lanes(steps: Sequence[Step]) -> list[Step]:
             whole.append(step)
             continue
         t, y, nothing = whole[-1].t1, whole[-1].y1, torch.zeros_like(whole[-1].y1)
-        t0, t1 = (t.index_copy(0, step.lanes, part) for part in (step.t0, step.t1))
-        y0, y1 = (y.index_copy(0, step.lanes, part) for part in (step.y0, step.y1))
-        whole.append(Step(t0, t1, y0, y1, tuple(nothing.index_copy(0, step.lanes, k) for k in step.stages), ()))
+        t0, t1 = (t.index_put((step.lanes,), part) for part in (step.t0, step.t1))
+        y0, y1 = (y.index_put((step.lanes,), part) for part in (step.y0, step.y1))
+        whole.append(Step(t0, t1, y0, y1, tuple(nothing.index_put((step.lanes,), k) for k in step.stages), ()))
     return whole
