@@ -1,7 +1,7 @@
 """Forward sensitivities: derivatives go along with the solve."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
 from itertools import accumulate
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 
 from isocline.gradients.base import Gradient, run
-from isocline.gradients.captured import Captured
+from isocline.gradients.captured import Captured, around
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.history import walk
 from isocline.problem import Dense, Outputs, Problem
 from isocline.solution import Stats
 from isocline.transforms import plain, pulling, transforming
-from isocline.tree import describe, map_leaves
+from isocline.tree import describe, leaves, map_leaves
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class _ForwardMode(Rule):
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         """Solve with the tangents of all inputs side by side."""
         _load()
-        _check(problem, captured)
         inputs = [problem.times, problem.y0, *captured.inner]
         moved = [i for i, x in enumerate(inputs) if x.requires_grad]
         state: list[Any] = []
@@ -93,7 +93,7 @@ class _ForwardMode(Rule):
             return (outputs.ys, *(outputs.dense or ()))
 
         def push(*tangents: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-            return torch.func.jvp(states, tuple(inputs[i].detach() for i in moved), tangents)  # type: ignore[no-any-return]
+            return torch.func.jvp(states, tuple(inputs[i].detach().contiguous() for i in moved), tangents)  # type: ignore[no-any-return]
 
         tangents = _tangents(_units(inputs)[i] for i in moved)
         (ys, *dense), self.jacobians = torch.vmap(push, out_dims=(None, 0), randomness="same")(*tangents)
@@ -131,6 +131,7 @@ def _run(problem: Problem, captured: Captured, inputs: Sequence[Tensor]) -> Outp
     """Solve with other times, y0 and captured tensors; what is evaluated counts for the problem's field."""
     times, y0, *inner = inputs
     field = captured.at(inner)
+    field = field.like(around(field.function, _Pushed), field.args)
     outputs = run(replace(problem, field=field, y0=y0, ts=problem.ts._replace(values=times)))
     problem.field.evaluations += field.evaluations
     problem.field.spared += field.spared
@@ -164,18 +165,30 @@ def _tangents(units: Iterable[Tensor]) -> list[Tensor]:
     ]
 
 
-def _check(problem: Problem, captured: Captured) -> None:
-    """Raise if f uses a tensor where it cannot be replaced by one with a tangent (one evaluation)."""
-    if not captured.inner:
-        return
-    copies = [x.detach().requires_grad_() for x in captured.inner]
-    with torch.enable_grad():
-        dy = captured.at(copies)(problem.times[0].detach(), problem.y0.detach())
-    problem.field.evaluations += 1
-    used = {id(leaf) for leaf in walk([dy])[0]}
-    for x in captured.inner:
-        if id(x) in used:
+@dataclass(frozen=True)
+class _Pushed:
+    """f with tangents going through it, as gradients would go back through it."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        with torch.enable_grad(), _Cut():
+            result = self.function(*args)
+        lost = walk(plain(x) for x in leaves(result) if isinstance(x, Tensor))[0]
+        if lost:
             raise RuntimeError(
-                f"f hands {describe(x)} to something that is not a torch function (an autograd.Function, say), so it "
-                "has no derivative in forward mode; use gradient=DirectAdjoint()"
+                f"f used {describe(lost[0])} that requires grad and has no tangent: it was not used in the first evaluation, "
+                "or goes to something that is not a torch function; name it in params=[...], or use "
+                "gradient=DirectAdjoint()"
             )
+        return result
+
+
+class _Cut(TorchFunctionMode):
+    """Makes constants of what f computes under ``no_grad``: of forward mode torch does not ask it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not torch.is_grad_enabled():
+            args, kwargs = map_leaves(lambda x: x.detach() if isinstance(x, Tensor) else x, (args, kwargs))
+        return func(*args, **kwargs)
