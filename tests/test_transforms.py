@@ -84,7 +84,9 @@ def solve_swing(y0: Tensor, k: Tensor, ts: Tensor, **settings: Any) -> tuple[Ten
     return sol.ys, sol.stats.steps, sol.stats.rejected
 
 
-def assert_one_by_one(function: Callable[..., Any], in_dims: tuple[int | None, ...], *inputs: Tensor, tol: float) -> None:
+def assert_one_by_one(
+    function: Callable[..., Any], in_dims: tuple[int | None, ...], *inputs: Tensor, tol: float
+) -> None:
     """What vmap gives are the results of calls one by one: the same steps, and the same numbers up to rounding."""
     together = vmap(function, in_dims)(*inputs)
     size = next(x.shape[dim] for x, dim in zip(inputs, in_dims, strict=True) if dim is not None)
@@ -163,7 +165,9 @@ def test_ensemble() -> None:
     y0 = draw(5, 2)
 
     def end(params: Any, buffers: Any) -> Tensor:
-        return iso.solve(lambda t, y: functional_call(nets[0], (params, buffers), (t, y)), y0, (0.0, 1.0), **TIGHT).ys[-1]
+        return iso.solve(lambda t, y: functional_call(nets[0], (params, buffers), (t, y)), y0, (0.0, 1.0), **TIGHT).ys[
+            -1
+        ]
 
     with torch.no_grad():
         expected = torch.stack([iso.solve(net, y0, (0.0, 1.0), **TIGHT).ys[-1] for net in nets])
@@ -327,7 +331,9 @@ def test_gradients_of_samples_by_parameters() -> None:
     parameters = dict(net.named_parameters())
 
     def loss(parameters: Any, y0: Tensor) -> Tensor:
-        return iso.solve(lambda t, y: functional_call(net, parameters, (t, y)), y0, (0.0, 1.0), **TIGHT).ys[-1].sin().sum()
+        return (
+            iso.solve(lambda t, y: functional_call(net, parameters, (t, y)), y0, (0.0, 1.0), **TIGHT).ys[-1].sin().sum()
+        )
 
     each = vmap(grad(loss), (None, 0))({name: p.detach() for name, p in parameters.items()}, y0s)
     for i, y0 in enumerate(y0s):
@@ -399,7 +405,9 @@ def test_other_gradients_go_forwards(gradient: iso.Gradient) -> None:
 def test_events_are_refused() -> None:
     for transform in (vmap, grad, lambda f: lambda y0: jvp(f, (y0,), (y0,))):
         with pytest.raises(ValueError, match=r"events cannot be had.*batch_dims=1"):
-            transform(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), event=lambda t, y: y[..., 0]).ys.sum())(draw(2, 2))
+            transform(lambda y0: iso.solve(swing, y0, TS, args=(FIVE,), event=lambda t, y: y[..., 0]).ys.sum())(
+                draw(2, 2)
+            )
 
 
 @pytest.mark.parametrize("setting", [{"jump_ts": (0.5,)}, {"progress": True}], ids=str)

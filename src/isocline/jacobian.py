@@ -77,7 +77,7 @@ def jacobian_at(f: Field, t: Number, y: Tensor, jacobian: UserJacobian | None = 
 
 def _transformed(f: Field, t: Tensor, y: Tensor, jacobian: UserJacobian | None) -> Linear:
     """Do the same inside transforms, where tensors cannot be made to require grad: by one more transform."""
-    dy, pull = torch.func.vjp(f, t, y)
+    dy, pull = torch.func.vjp(f, t, y)[:2]
     by_time, by_state = torch.vmap(pull)(_units(dy))
     by_state = by_state.transpose(0, 1) if jacobian is None else given(jacobian, f, t, y)
     return Linear(dy, by_state, by_time.T.to(dy.dtype))

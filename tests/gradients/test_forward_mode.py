@@ -173,7 +173,12 @@ def test_a_tensor_first_used_later_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"not used in the first evaluation.*params=.*DirectAdjoint"):
         iso.solve(lambda t, y: -k * y if t < 0.5 else -late * y, y0.requires_grad_(), TS, gradient=FORWARD)
     sol = iso.solve(
-        lambda t, y: -k * y if t < 0.5 else -late * y, y0, TS, gradient=FORWARD, params=[late], controller=iso.FixedStep(0.1)
+        lambda t, y: -k * y if t < 0.5 else -late * y,
+        y0,
+        TS,
+        gradient=FORWARD,
+        params=[late],
+        controller=iso.FixedStep(0.1),
     )
     (bar,) = torch.autograd.grad(sol.ys[-1].sum(), late)
     assert bar < -0.1

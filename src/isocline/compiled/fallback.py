@@ -44,8 +44,8 @@ def warn(error: Exception) -> None:
 def warn_inside_transforms() -> None:
     """Say that the solve runs eagerly."""
     warnings.warn(
-        "compile=True: inside torch.func transforms, vmap and forward-mode AD loops are not compiled, so this solve runs "
-        "eagerly; with batch_dims=1 instead of vmap, and loss.backward() instead of grad, it is compiled",
+        "compile=True: inside torch.func transforms, vmap and forward-mode AD loops are not compiled, so this solve "
+        "runs eagerly; with batch_dims=1 instead of vmap, and loss.backward() instead of grad, it is compiled",
         RuntimeWarning,
         stacklevel=4,
     )

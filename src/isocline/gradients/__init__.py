@@ -10,7 +10,6 @@ GRADIENTS: dict[str, Gradient] = {
     "direct": DirectAdjoint(),
     "checkpoint": RecursiveCheckpointAdjoint(),
     "backsolve": BacksolveAdjoint(),
-    "forward": ForwardMode(),
 }
 """One of each with its defaults, by short name; the contract tests run over them."""
 

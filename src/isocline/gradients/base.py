@@ -48,7 +48,7 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver]
     before = None if problem.before is None else alike(problem.before, times, numbers=isinstance(t0, float))
     state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0, before)
     marks = None if problem.marks is None else Marks(problem.marks, problem.ts.sign)
-    # How many save times a step holds differs between samples of vmap, and shapes cannot: they are looked up at the end.
+    # Samples of vmap have different numbers of save times in a step, which shapes cannot: all are looked up at the end.
     looked_up = len(times) > 2 and batched(times)
     saves = len(times) > 2 and not looked_up
     save = Save(problem.field, problem.solver, times[1:-1], _reach(problem.ts)) if saves else None

@@ -193,7 +193,9 @@ class _Swap(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def around(function: Callable[..., Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
+def around(
+    function: Callable[..., Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., Any]:
     """Return the function, wrapped; one in two parts stays so."""
     if isinstance(function, Split):
         return Split(wrap(function.explicit), wrap(function.implicit))

@@ -93,10 +93,12 @@ class _ForwardMode(Rule):
             return (outputs.ys, *(outputs.dense or ()))
 
         def push(*tangents: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-            return torch.func.jvp(states, tuple(inputs[i].detach().contiguous() for i in moved), tangents)  # type: ignore[no-any-return]
+            at = tuple(inputs[i].detach().contiguous() for i in moved)
+            return torch.func.jvp(states, at, tangents)  # type: ignore[return-value]
 
         tangents = _tangents(_units(inputs)[i] for i in moved)
-        (ys, *dense), self.jacobians = torch.vmap(push, out_dims=(None, 0), randomness="same")(*tangents)
+        pushed = torch.vmap(push, out_dims=(None, 0), randomness="same")  # type: ignore[arg-type]
+        (ys, *dense), self.jacobians = pushed(*tangents)
         return Outputs(ys, Dense(*dense) if dense else None, state[0])
 
     def backward(
@@ -131,7 +133,7 @@ def _run(problem: Problem, captured: Captured, inputs: Sequence[Tensor]) -> Outp
     """Solve with other times, y0 and captured tensors; what is evaluated counts for the problem's field."""
     times, y0, *inner = inputs
     field = captured.at(inner)
-    field = field.like(around(field.function, _Pushed), field.args)
+    field = field.like(around(field.function, lambda f: _Pushed(f, captured.complete)), field.args)
     outputs = run(replace(problem, field=field, y0=y0, ts=problem.ts._replace(values=times)))
     problem.field.evaluations += field.evaluations
     problem.field.spared += field.spared
@@ -170,11 +172,13 @@ class _Pushed:
     """f with tangents going through it, as gradients would go back through it."""
 
     function: Callable[..., Any]
+    complete: bool
+    """Whether tensors without a tangent are an error: not if the user said which to differentiate."""
 
     def __call__(self, *args: Any) -> Any:
         with torch.enable_grad(), _Cut():
             result = self.function(*args)
-        lost = walk(plain(x) for x in leaves(result) if isinstance(x, Tensor))[0]
+        lost = walk(plain(x) for x in leaves(result) if isinstance(x, Tensor))[0] if self.complete else []
         if lost:
             raise RuntimeError(
                 f"f used {describe(lost[0])} that requires grad and has no tangent: it was not used in the first evaluation, "

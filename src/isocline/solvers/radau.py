@@ -17,8 +17,8 @@ from isocline.polynomials import constant
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Plan, Solver
 from isocline.solvers.polynomial import polynomials
 from isocline.state import Step
-from isocline.transforms import orders, transforming
 from isocline.tableaus.radau import BACK, COMPLEX, DENSE, ERROR, INTO, REAL, SLOPE, A, C
+from isocline.transforms import orders, transforming
 
 MOST = 7
 """Newton iterations after which an attempt has failed."""
