@@ -38,9 +38,9 @@ def controller(method: str) -> iso.Controller:
     """A controller for some tens of steps, with error control where the method has it."""
     order = SOLVERS[method].error_order
     if order is None:
-        return iso.FixedStep(0.07)
+        return iso.FixedStep(0.2)
     # At high order the estimated error of a very small first step is rounding errors, and so would the next step be.
-    tolerance = {1: 1e-2, 2: 1e-3, 3: 1e-3}.get(order, 1e-5 if order < 6 else 1e-9)
+    tolerance = {1: 1e-1, 2: 1e-2, 3: 1e-3}.get(order, 1e-5 if order < 6 else 1e-9)
     return iso.PID(rtol=tolerance, atol=tolerance, dt0=0.2 if order > 5 else None)
 
 
@@ -98,7 +98,7 @@ def assert_one_by_one(
 
 @pytest.mark.parametrize("method", ANY_STATE)
 def test_samples_of_vmap_are_solved_as_if_alone(method: str) -> None:
-    y0s, ks = 2 * draw(4, 2), torch.tensor([0.5, 3.0, 20.0, 60.0], dtype=torch.float64)
+    y0s, ks = draw(3, 2), torch.tensor([0.5, 3.0, 10.0], dtype=torch.float64)
     function = functools.partial(solve_swing, method=method, controller=controller(method))
     # Iterations stop somewhere below the tolerance, and where rounding decides they stop elsewhere.
     tol = 1e-7 if method in ITERATING else 1e-9

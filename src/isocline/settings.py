@@ -70,8 +70,8 @@ def check_transforms(solver: Solver, events: object, vmapped: bool, **given: obj
         return
     if isinstance(solver, BlackBox):
         raise ValueError(
-            f"{solver.name} runs outside of torch, so it cannot be transformed (torch.func, vmap, forward-mode AD); use one "
-            "of isocline's own methods, such as 'tsit5'"
+            f"{solver.name} runs outside of torch, so it cannot be transformed (torch.func, vmap, forward-mode AD); use "
+            "one of isocline's own methods, such as 'tsit5'"
         )
     if events:
         raise ValueError(
@@ -81,8 +81,8 @@ def check_transforms(solver: Solver, events: object, vmapped: bool, **given: obj
     wanted = [name for name, value in given.items() if value]
     if wanted and vmapped:
         raise ValueError(
-            f"{wanted[0]} cannot be had inside torch.vmap; use batch_dims=1 instead, which gives each sample its own steps, "
-            "too"
+            f"{wanted[0]} cannot be had inside torch.vmap; use batch_dims=1 instead, which gives each sample its own "
+            "steps, too"
         )
 
 

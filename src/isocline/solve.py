@@ -70,6 +70,10 @@ def solve(
     chosen gradient method. Saving is by the method's interpolant: it forces no steps, and with most methods it
     costs no evaluations.
 
+    Inside ``torch.func`` transforms (``grad``, ``jvp``, ``jacrev``, ``hessian``, ...) a solve is a function like any
+    other. Under ``torch.vmap`` each sample is solved with its own steps, as with ``batch_dims=1``, whatever is mapped:
+    y0, ts, args, or what f closes over; ``stats.evaluations`` counts calls of f for all samples at once.
+
     Args:
         f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
             (*batch, 1, ..., 1), which broadcasts against the state: one f works for both. With ``batch_dims=1`` row i

@@ -27,14 +27,15 @@ class ForwardMode(Gradient):
     r"""Carry the derivatives of the state along with it: for few inputs and many outputs.
 
     With ``S = dy/dp``: ``dS/dt = df/dy S + df/dp``, by the same steps as the state, so the gradient is that of the
-    discrete solution, equal to ``DirectAdjoint``'s to rounding. No graph is kept: memory is O(1) in the number of steps.
+    discrete solution, equal to ``DirectAdjoint``'s to rounding. No graph is kept: memory is O(1) in the number of
+    steps.
 
     * In ``torch.func.jvp``, ``jacfwd``, or a ``dual_level`` of ``torch.autograd.forward_ad`` one or several tangents go
       along, as the transform asks. They may be nested, for derivatives of any order.
-    * For ``loss.backward()`` the tangents of all inputs that require grad go along in one solve (every number of y0 and of
-      each parameter that f uses is one; with ``batch_dims`` those of y0 and the times serve all samples), and the
-      Jacobian of the saved states is kept. So the solve costs as many times more as there are such numbers, in memory
-      as well; ``backward`` itself evaluates nothing. First derivatives only.
+    * For ``loss.backward()`` the tangents of all inputs that require grad go along in one solve: one for every number
+      of y0 and of each parameter that f uses (with ``batch_dims`` those of y0 and the times serve all samples). The
+      Jacobian of the saved states is kept, and ``backward`` evaluates nothing. So the solve costs as many times more,
+      in time and memory, as there are such numbers. First derivatives only.
 
     f must consist of operations that have forward-mode derivatives, as nearly all of torch's have.
 
@@ -181,8 +182,8 @@ class _Pushed:
         lost = walk(plain(x) for x in leaves(result) if isinstance(x, Tensor))[0] if self.complete else []
         if lost:
             raise RuntimeError(
-                f"f used {describe(lost[0])} that requires grad and has no tangent: it was not used in the first evaluation, "
-                "or goes to something that is not a torch function; name it in params=[...], or use "
+                f"f used {describe(lost[0])} that requires grad and has no tangent: it was not used in the first "
+                "evaluation, or goes to something that is not a torch function; name it in params=[...], or use "
                 "gradient=DirectAdjoint()"
             )
         return result

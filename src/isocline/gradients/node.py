@@ -80,8 +80,8 @@ def _forwards(problem: Problem, rule: Rule) -> Outputs:
     if any(map(recorded, (problem.times, problem.y0, f0))):
         raise RuntimeError(
             f"{rule.name} does not work inside torch.func transforms (grad, vjp, vmap, ...): leave gradient out there, "
-            "or write gradient=isocline.DirectAdjoint(); or differentiate by loss.backward(), with batch_dims=1 instead "
-            "of vmap"
+            "or write gradient=isocline.DirectAdjoint(); or differentiate by loss.backward(), with batch_dims=1 "
+            "instead of vmap"
         )
     return run(problem, f0)
 
