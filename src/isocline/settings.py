@@ -70,8 +70,8 @@ def check_transforms(solver: Solver, events: object, vmapped: bool, **given: obj
         return
     if isinstance(solver, BlackBox):
         raise ValueError(
-            f"{solver.name} runs outside of torch, so it cannot be transformed (torch.func, vmap, forward-mode AD); use "
-            "one of isocline's own methods, such as 'tsit5'"
+            f"{solver.name} runs outside of torch, so it cannot be transformed (torch.func, vmap, forward-mode AD); "
+            "use one of isocline's own methods, such as 'tsit5'"
         )
     if events:
         raise ValueError(
