@@ -49,13 +49,10 @@ class ForwardMode(Gradient):
 
     Example:
         >>> import isocline as iso, torch
-        >>> def f(t, y, k):
-        ...     return -k * y
-        >>> k, y0, ts = torch.tensor(0.5), torch.ones(1000), (0.0, 1.0)
-        >>> def end(k):
-        ...     return iso.solve(f, y0, ts, args=(k,), gradient=iso.ForwardMode()).ys[-1]
-        >>> y, dy = torch.func.jvp(end, (k,), (torch.tensor(1.0),))
-        >>> round(dy[0].item(), 4)  # -exp(-1/2)
+        >>> k = torch.tensor(0.5, requires_grad=True)
+        >>> sol = iso.solve(lambda t, y: -k * y, torch.ones(1000), (0.0, 1.0), gradient=iso.ForwardMode())
+        >>> sol.ys[-1].mean().backward()
+        >>> round(k.grad.item(), 4)  # -exp(-1/2)
         -0.6065
     """
 
