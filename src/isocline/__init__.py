@@ -4,10 +4,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
-from isocline.gradients import BacksolveAdjoint, DirectAdjoint, ForwardMode, Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients import (
+    BacksolveAdjoint,
+    DirectAdjoint,
+    ForwardMode,
+    Gradient,
+    RecursiveCheckpointAdjoint,
+    ReversibleAdjoint,
+)
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
 from isocline.per_lane import PerLane
+from isocline.quadrature import Quadrature
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
@@ -28,6 +36,7 @@ from isocline.solvers import (
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
+from isocline.tracking import Work, track
 
 try:
     __version__ = version("isocline")
@@ -55,9 +64,12 @@ __all__ = [
     "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Quadrature",
     "Radau",
     "RecursiveCheckpointAdjoint",
+    "Regularised",
     "Reversible",
+    "ReversibleAdjoint",
     "Rosenbrock",
     "RosenbrockTableau",
     "RungeKutta",
@@ -70,6 +82,10 @@ __all__ = [
     "Stats",
     "Status",
     "SteadyState",
+    "StepSchedule",
     "Tableau",
+    "ToleranceSchedule",
+    "Work",
     "solve",
+    "track",
 ]
