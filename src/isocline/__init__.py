@@ -7,6 +7,7 @@ from isocline.events import Event, SteadyState
 from isocline.gradients import (
     BacksolveAdjoint,
     DirectAdjoint,
+    ForwardMode,
     Gradient,
     RecursiveCheckpointAdjoint,
     ReversibleAdjoint,
@@ -57,6 +58,7 @@ __all__ = [
     "DirectAdjoint",
     "Event",
     "FixedStep",
+    "ForwardMode",
     "Gradient",
     "ImplicitTableau",
     "LinearInterpolation",

@@ -10,6 +10,7 @@ from isocline.layout import Field
 from isocline.numbers import Number
 from isocline.solvers.base import Attempt, Solver
 from isocline.state import State, Status, join, select
+from isocline.transforms import batched, plain
 
 FULL = 7 / 8
 """Lanes leave when no more than this part of those stepped still run: at most an eighth of the work is on others."""
@@ -25,7 +26,7 @@ class Active:
         f: the field over them.
         t_end: where they end.
         lanes: which they are, ascending; None if they are all.
-        rows: how many.
+        rows: how many, over all samples inside ``vmap``.
     """
 
     def __init__(self, field: Field, solver: Solver, controller: Controller, t_end: Number) -> None:
@@ -34,7 +35,7 @@ class Active:
         self.f: Callable[[Number, Tensor], Tensor] = field
         self.t_end = t_end
         self.lanes: Tensor | None = None
-        self.rows = field.layout.lanes
+        self.rows = plain(t_end).numel() if isinstance(t_end, Tensor) else 1
         self.enough = self._enough()
         self._ended: list[tuple[Tensor, State]] = []
 
@@ -64,7 +65,8 @@ class Active:
 
     def _enough(self) -> int:
         """Fewer running lanes than this: the others leave. Only one batch dimension can have fewer rows."""
-        return int(self.rows * FULL) + 1 if len(self.field.layout.batch_shape) == 1 and self.rows > 1 else 0
+        whole = self.rows == 1 or len(self.field.layout.batch_shape) != 1 or batched(self.t_end)
+        return 0 if whole else int(self.rows * FULL) + 1
 
     def _separable(self, state: State, stay: Tensor) -> bool:
         """Whether f and the controller's norm give the same for lanes alone as for all together (one host sync).

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from isocline.layout import Layout
-from isocline.numbers import Number
+from isocline.numbers import Number, somewhere
 from isocline.problem import Dense
 from isocline.solvers.base import Solver
 from isocline.state import Step
+from isocline.transforms import batched
 from isocline.tree import Tree
 
 
@@ -54,8 +55,10 @@ class Interpolant:
 def check_range(times: Tensor, first: Tensor, last: Tensor, sign: Number) -> None:
     """Refuse times (S, L) that are not between first and last, (L,) each."""
     outside = ((times - first) * sign < 0) | ((times - last) * sign > 0) | times.isnan()
-    if not bool(outside.any()):
+    if not somewhere(outside):
         return
+    if batched(outside):
+        raise ValueError("sol(t) was asked for a time before the start or after the end of a sample of vmap")
     row, lane = outside.nonzero()[0].tolist()
     raise ValueError(
         f"sol(t) knows times from {first[lane].item():.6g} to {last[lane].item():.6g} (lane {lane}); got "

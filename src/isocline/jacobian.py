@@ -11,6 +11,7 @@ from isocline.history import is_own, own_leaf, walk
 from isocline.layout import as_reals
 from isocline.numbers import Number, spread, time_dtype
 from isocline.solvers.base import Field
+from isocline.transforms import transforming
 from isocline.tree import describe
 
 UserJacobian = Callable[..., Tensor]
@@ -49,6 +50,9 @@ def linearize(
     """
     count(f)
     like = torch.zeros((), dtype=time_dtype(y.device), device=y.device)
+    if transforming():
+        near = _transformed(f, spread(t, like), y, jacobian)
+        return near if create_graph else Linear(*(part.detach() for part in near))
     with torch.inference_mode(mode=False), torch.enable_grad():
         t, y = (x if create_graph and x.requires_grad else own_leaf(x) for x in (spread(t, like), y))
         dy = f(t, y)
@@ -70,7 +74,21 @@ def jacobian_at(f: Field, t: Number, y: Tensor, jacobian: UserJacobian | None = 
         return linearize(f, t, y).by_state
     count(f)
     with torch.no_grad():
-        return given(jacobian, f, t, y)
+        return given(jacobian, f, t, y).detach()
+
+
+def _transformed(f: Field, t: Tensor, y: Tensor, jacobian: UserJacobian | None) -> Linear:
+    """Do the same inside transforms, where tensors cannot be made to require grad: by one more transform."""
+    dy, pull = torch.func.vjp(f, t, y)[:2]
+    by_time, by_state = torch.vmap(pull)(_units(dy))
+    by_state = by_state.transpose(0, 1) if jacobian is None else given(jacobian, f, t, y)
+    return Linear(dy, by_state, by_time.T.to(dy.dtype))
+
+
+def _units(dy: Tensor) -> Tensor:
+    """Return the unit vectors (n, L, n): one at a time, the same in all lanes."""
+    lanes, n = dy.shape
+    return torch.eye(n, dtype=dy.dtype, device=dy.device).unsqueeze(1).expand(n, lanes, n)
 
 
 def count(f: Field) -> None:
@@ -126,7 +144,7 @@ def _slope(dy: Tensor, t: Tensor, create_graph: bool) -> Tensor:
 def rows(dy: Tensor, inputs: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
     """Return the derivatives of dy (L, n) with respect to each input (L, ...) as (L, n, numbers of a lane)."""
     lanes, n = dy.shape
-    each = torch.eye(n, dtype=dy.dtype, device=dy.device).unsqueeze(1).expand(n, lanes, n)
+    each = _units(dy)
 
     def pull(bar: Tensor, batched: bool) -> tuple[Tensor | None, ...]:
         return torch.autograd.grad(

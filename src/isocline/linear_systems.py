@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from isocline.numbers import Number
+from isocline.numbers import Number, somewhere
 
 Product = Callable[[Tensor], Tensor]
 """A matrix times vectors, lane by lane: (L, n) -> (L, n)."""
@@ -82,7 +82,7 @@ def gmres(product: Product, r: Tensor, tolerance: float, directions: int = DIREC
         columns.append(torch.cat([column, length], dim=1))
         q, triangle = torch.linalg.qr(_hessenberg(columns), mode="complete")
         left = q[:, 0, -1].abs()
-        if not bool((left > tolerance).any()):
+        if not somewhere(left > tolerance):
             break
         basis = torch.cat([basis, (w / length.clamp(min=tiny)).unsqueeze(2)], dim=2)
     count = len(columns)

@@ -8,12 +8,13 @@ from torch import Tensor
 from isocline.active import Active
 from isocline.controllers import Controller, Verdict
 from isocline.layout import Field as UserField
-from isocline.numbers import Number, both, fetch, isfinite, negate, read, total, where
+from isocline.numbers import Number, both, everywhere, fetch, isfinite, negate, read, total, where
 from isocline.observers import Observer
 from isocline.rest import park
 from isocline.solvers.base import Attempt, Carry, Field, Invertible, Solver
 from isocline.state import State, Status, Step
 from isocline.stops import Marks
+from isocline.transforms import recorded, transforming
 
 SMALLEST_TIME = 1e-20
 """Smallest time that counts as different from zero, in units of the time that is left."""
@@ -43,7 +44,7 @@ def start(
             known.append(f(t0, y0))
         return known[0]
 
-    if before is None or torch.is_grad_enabled():
+    if before is None or torch.is_grad_enabled() or transforming():
         carry = solver.init(f, t0, y0, first)
     else:
         carry = before.carry
@@ -52,7 +53,7 @@ def start(
     else:
         dt, memory = before.dt, before.memory
     usable = _finite(t0, y0, *carry)
-    if carry and len(y0) > 1 and torch.is_grad_enabled() and not bool(usable.all()):
+    if carry and len(y0) > 1 and torch.is_grad_enabled() and not everywhere(usable):
         # Evaluated again, so that no gradient goes through an f that is nan.
         safe, safe_t, _, safe_y, _ = park(usable, f, t0, t0, y0, ())
         carry = solver.init(safe, safe_t, safe_y, lambda: safe(safe_t, safe_y))
@@ -125,8 +126,8 @@ def integrate(
         asked = [observer.ask(step) for observer in observers]
         counts = fetch([total(new.status == RUNNING), total(new.accepted - state.accepted), *asked])
         n_running, n_accepted, *counts = counts
-        if n_accepted < tried and isinstance(state.t, Tensor) and new.y.requires_grad:
-            new, step = _without_rejected(active.f, solver, state, new, step)
+        if n_accepted < tried and isinstance(state.t, Tensor) and recorded(new.y):
+            new, step = _without_rejected(active.f, solver, state, new, step, n_accepted)
         for observer, count in zip(observers, counts, strict=True):
             stop = observer.see(step, count)
             if stop is not None:
@@ -161,13 +162,15 @@ def undo(f: Field, solver: Invertible, t0: Number, t1: Number, y1: Tensor, carry
     return where(moving, y0, y1), tuple(where(moving, new, old) for new, old in zip(before, carry, strict=True))
 
 
-def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: Step) -> tuple[State, Step]:
+def _without_rejected(
+    f: Field, solver: Solver, state: State, new: State, step: Step, accepted: int
+) -> tuple[State, Step]:
     """Return the same outcome with no trace of rejected attempts in the autograd graph.
 
     Their values are masked out, but a zero gradient times an infinite derivative would be nan. Where every lane was
     rejected there is nothing to keep; where only some were, the step is taken again with the others at rest.
     """
-    if len(step.y0) == 1:
+    if not accepted:
         again, carry = Step(state.t, state.t, state.y, state.y, (), state.carry), state.carry
     else:
         again, carry = take(f, solver, state.t, step.t1, state.y, state.carry)

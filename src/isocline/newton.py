@@ -1,5 +1,6 @@
 """Newton iterations for the equations ``k = f(t, psi + d k)`` of implicit methods, in every lane by itself."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor
 from isocline.history import own_leaf
 from isocline.jacobian import UserJacobian, count, jacobian_at, rows
 from isocline.linear_systems import MatrixFree, Product, System, dense
-from isocline.numbers import Number, both, clip, column, isfinite, negate, read, spread, total, where
+from isocline.numbers import Number, both, clip, column, isfinite, negate, read, somewhere, spread, where
 from isocline.solvers.base import Accuracy, Carry, Field
+from isocline.transforms import orders, plain, transforming
 
 LARGEST_DENSE = 512
 """States of more numbers a lane are solved matrix-free, unless asked otherwise."""
@@ -31,6 +33,12 @@ INEXACT = 1e-2
 """Relative residual to which GMRES solves in an iteration: its rate is then about this."""
 
 
+SECOND = (
+    "implicit methods give first derivatives only, but create_graph=True asks for more; use an explicit method such as "
+    "'tsit5', or a Rosenbrock method such as 'rodas5p', for higher derivatives"
+)
+
+
 class Iteration(NamedTuple):
     """How a method iterates."""
 
@@ -41,9 +49,14 @@ class Iteration(NamedTuple):
     """"lu", "gmres", or "auto": by the size of the state."""
 
     def matrix_free(self, n: int) -> bool:
-        """Whether states of n numbers a lane are solved for by GMRES."""
+        """Whether states of n numbers a lane are solved for by GMRES: not inside transforms."""
+        if transforming() and self.linear_solver == "gmres":
+            raise ValueError(
+                "linear_solver='gmres' differentiates f by plain autograd, which cannot be done inside torch.func "
+                "transforms, vmap and ForwardMode(); use linear_solver='lu' there"
+            )
         if self.linear_solver == "auto":
-            return n > LARGEST_DENSE and self.jacobian is None
+            return n > LARGEST_DENSE and self.jacobian is None and not transforming()
         return self.linear_solver == "gmres"
 
     def tolerance(self, dtype: torch.dtype) -> float:
@@ -107,7 +120,7 @@ class Newton:
         self._system: System
         if self._matrix_free:
             self._renew(negate(nowhere))
-        elif total(wanted):
+        elif somewhere(wanted):
             self._renew(wanted)
         else:
             self._system = dense(self._jacobian, self._d)
@@ -121,17 +134,19 @@ class Newton:
 
     def solve(self, t: Number, psi: Tensor, guess: Tensor) -> Tensor:
         """Return k (L, n) at time t (L,), from a first guess; lanes that fail are noted in ``failed``."""
-        watching = torch.is_grad_enabled()
+        watching = torch.is_grad_enabled() and not transforming()
         with torch.no_grad():
             todo = negate(self.failed)
             found, failed, graph = self._iterate(t, psi, guess, todo, watching)
             again = both(failed, negate(self._new))
-            if total(again):
+            if somewhere(again):
                 self._renew(again)
                 other, still, more = self._iterate(t, psi, guess, again, watching)
                 found, failed, graph = where(again, other, found), where(again, still, failed), graph or more
             self.failed = self.failed | failed
             k: Tensor = where(self.failed, torch.zeros_like(found), found)
+        if transforming():
+            return self._attached(t, psi, k) if orders() or torch.is_grad_enabled() else k
         inputs = (t, self.d, psi)
         if not watching or not (graph or any(isinstance(x, Tensor) and x.requires_grad for x in inputs)):
             return k
@@ -146,6 +161,12 @@ class Newton:
         """Return ``(I - d J)^-1 x``, constant for autograd."""
         with torch.no_grad():
             return self._system.solve(x)
+
+    def _attached(self, t: Number, psi: Tensor, k: Tensor) -> Tensor:
+        """Return k as a function of everything else, inside transforms."""
+        d = column(self.d, k)
+        system = dense(jacobian_at(self.f, t, (psi + d * k).detach()), self._d)
+        return attached(k, lambda k: system.solve(self.f(t, psi + d * k) - k))
 
     def _renew(self, lanes: Number) -> None:
         """Take a new Jacobian in some lanes, and factor."""
@@ -187,7 +208,7 @@ class Newton:
             active = both(active, negate((eta * size <= self._tolerance) | exact))
             failed = failed | both(active, hopeless)
             active = both(active, negate(hopeless))
-            if not total(active):
+            if not somewhere(active):
                 break
             before = size
         self._eta = where(both(todo, negate(failed)), eta, self._eta)
@@ -206,10 +227,7 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "implicit methods give first derivatives only, but create_graph=True asks for more; use an explicit "
-                "method such as 'tsit5', or a Rosenbrock method such as 'rodas5p', for higher derivatives"
-            )
+            raise RuntimeError(SECOND)
         value, z = ctx.saved_tensors
         (bar,) = bars
         if ctx.matrix_free:
@@ -223,6 +241,30 @@ class _Implicit(torch.autograd.Function):
             (jacobian,) = rows(value, (z,), create_graph=False)
             system = dense(jacobian.mT, ctx.d)
         return system.solve(bar), None, None, None, None
+
+
+def attached(x: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return x, the solution of an equation, as a function of all that the equation depends on, inside transforms.
+
+    Derivatives are those of Newton steps from x, with the exact Jacobian there as a constant: each makes one more order
+    of them right, so as many are made as the transforms around take derivatives, and one for autograd.
+
+    Args:
+        x: the solution, a constant.
+        step: the change of x by a Newton step.
+    """
+    for _ in range(orders() + torch.is_grad_enabled()):
+        change = step(x)
+        x = x + (change - change.detach())
+    outermost = plain(x)
+    if outermost.requires_grad:
+        outermost.register_hook(_first_derivative)
+    return x
+
+
+def _first_derivative(bar: Tensor) -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(SECOND)
 
 
 def iteration(accuracy: Accuracy | None, jacobian: UserJacobian | None, linear_solver: str) -> Iteration:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isocline.transforms import plain, transforming
+
 Number = Any
 """A tensor (L,), or a Python number for a single lane."""
 
@@ -94,9 +96,33 @@ def total(x: Number) -> "Tensor | int":
 
 
 def fetch(counts: "Sequence[Tensor | int]") -> list[int]:
-    """Return 0-d integer tensors and integers as integers, by at most one host synchronisation."""
+    """Return 0-d integer tensors and integers as integers, by at most one host synchronisation.
+
+    Inside ``vmap`` they are summed over all samples.
+    """
     if not any(isinstance(count, Tensor) for count in counts):
         return list(counts)  # type: ignore[arg-type]
     device = next(count.device for count in counts if isinstance(count, Tensor))
-    values: list[int] = torch.stack([torch.as_tensor(count, device=device) for count in counts]).tolist()
+    tensors = [torch.as_tensor(count, device=device) for count in counts]
+    if transforming():
+        tensors = [plain(count).sum() for count in tensors]
+    values: list[int] = torch.stack(tensors).tolist()
     return values
+
+
+def tally(flags: Number) -> tuple[int, int]:
+    """Return in how many lanes flags hold, and how many there are, samples of ``vmap`` included (one host sync)."""
+    if not isinstance(flags, Tensor):
+        return int(flags), 1
+    flags = plain(flags)
+    return int(flags.sum()), flags.numel()
+
+
+def everywhere(flags: Number) -> bool:
+    """Whether flags hold in all lanes (one host synchronisation)."""
+    return bool(plain(flags).all() if isinstance(flags, Tensor) else flags)
+
+
+def somewhere(flags: Number) -> bool:
+    """Whether flags hold in any lane (one host synchronisation)."""
+    return bool(plain(flags).any() if isinstance(flags, Tensor) else flags)

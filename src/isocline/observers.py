@@ -117,7 +117,7 @@ class Saved:
             missing = y0.new_full((slots * lanes - sum(map(len, self.rows)), n), float("nan"))
             return torch.cat([y0, *self.rows, missing, end]).reshape(slots + 2, lanes, n)
         ys = torch.cat([y0, y0.new_full((slots * lanes, n), float("nan")), end])
-        ys.index_copy_(0, torch.cat(self.places) + lanes, torch.cat(self.rows))
+        ys = ys.index_put((torch.cat(self.places) + lanes,), torch.cat(self.rows))
         return ys.reshape(slots + 2, lanes, n)
 
 

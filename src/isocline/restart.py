@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from isocline.controllers import Controller
-from isocline.numbers import Number, spread
+from isocline.numbers import Number, everywhere, spread
 from isocline.solvers.base import Solver
 from isocline.state import State, ended_well
 from isocline.times import Times
+from isocline.transforms import transforming
 from isocline.tree import describe
 
 
@@ -55,15 +56,16 @@ class SolverState:
             )
         t = spread(before.t, times.values)
         same = (t == times.values[0]).all() & (before.y == y0).all()
-        if not bool(same & ended_well(spread(before.status, t)).all()):
+        if not everywhere(same & ended_well(spread(before.status, t)).all()):
             raise ValueError(
                 "state belongs to the end of the solve it came from: go on from its last time and state, "
                 "solve(f, sol.ys[-1], (t1, t2), state=sol.state), and only if all lanes arrived"
             )
         ahead = (times.values[-1] - times.values[0]) * spread(before.dt, t).to(t.device)
-        if not bool((ahead >= 0).all()):
+        if not everywhere(ahead >= 0):
             raise ValueError("state comes from a solve in the other direction of time; begin a new one without state")
-        if torch.is_grad_enabled() and (len(before.carry) > 1 or (before.carry and solver.slope(before.carry) is None)):
+        bare = len(before.carry) > 1 or (before.carry and solver.slope(before.carry) is None)
+        if bare and (torch.is_grad_enabled() or transforming()):
             raise ValueError(
                 f"method {solver.name!r} cannot go on from a state with gradients, which would not know what it "
                 "carries; solve under torch.no_grad(), or in one solve, with step_ts for steps that end between"

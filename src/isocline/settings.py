@@ -11,6 +11,7 @@ from isocline.restart import SolverState
 from isocline.solvers import METHODS, Solver
 from isocline.solvers.base import BlackBox
 from isocline.tableaus import Tableau
+from isocline.transforms import transforming
 from isocline.tree import describe
 
 DEFAULT_GRADIENT = DirectAdjoint()
@@ -60,6 +61,28 @@ def check_black_box(solver: Solver, **given: object) -> None:
         raise ValueError(
             f"{solver.name} does not show its steps, so it cannot take {wanted[0]}; use one of isocline's own methods, "
             "such as 'tsit5', or 'kvaerno5' for stiff problems"
+        )
+
+
+def check_transforms(solver: Solver, events: object, vmapped: bool, **given: object) -> None:
+    """Refuse what torch cannot transform."""
+    if not transforming():
+        return
+    if isinstance(solver, BlackBox):
+        raise ValueError(
+            f"{solver.name} runs outside of torch, so it cannot be transformed (torch.func, vmap, forward-mode AD); "
+            "use one of isocline's own methods, such as 'tsit5'"
+        )
+    if events:
+        raise ValueError(
+            "events cannot be had inside torch transforms (torch.func, vmap, forward-mode AD); differentiate by "
+            "loss.backward(), with batch_dims=1 instead of vmap"
+        )
+    wanted = [name for name, value in given.items() if value]
+    if wanted and vmapped:
+        raise ValueError(
+            f"{wanted[0]} cannot be had inside torch.vmap; use batch_dims=1 instead, which gives each sample its own "
+            "steps, too"
         )
 
 

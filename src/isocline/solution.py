@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from isocline.numbers import fetch, spread, total
+from isocline.numbers import everywhere, fetch, spread, total
 from isocline.precision import without_autocast
 from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
+from isocline.transforms import as_lanes
 from isocline.tree import Tree, describe
 
 COUNTS = "evaluations", "steps", "accepted", "rejected", "rows", "jacobians"
@@ -133,10 +134,10 @@ class Solution:
 
 def failure_message(state: State, t_end: Tensor) -> str | None:
     """Return what went wrong, where, and what to try; None if every lane arrived."""
-    succeeded = ended_well(state.status)
-    if bool(succeeded.all() if isinstance(succeeded, Tensor) else succeeded):
+    if everywhere(ended_well(state.status)):
         return None
-    t, statuses, steps = (spread(x, t_end) for x in (state.t, state.status, state.steps))
+    each = (spread(x, t_end) for x in (state.t, state.status, state.steps))
+    t, statuses, steps, t_end = (as_lanes(x) for x in (*each, t_end))
     failed = (~ended_well(statuses)).nonzero().flatten().tolist()
     lines = []
     for status in sorted(set(statuses[failed].tolist())):

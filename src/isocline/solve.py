@@ -19,10 +19,12 @@ from isocline.precision import without_autocast
 from isocline.problem import Problem
 from isocline.quadrature import unmarked
 from isocline.restart import SolverState, of_end
+from isocline.samples import in_every_sample
 from isocline.segments import Segments
 from isocline.settings import (
     check_black_box,
     check_call,
+    check_transforms,
     checked_state,
     chosen_controller,
     chosen_gradient,
@@ -34,6 +36,7 @@ from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
 from isocline.times import make_marks, make_times
 from isocline.tracking import trackers
+from isocline.transforms import batched
 from isocline.tree import Tree
 from isocline.unpack import unpack, with_events
 
@@ -69,6 +72,10 @@ def solve(
     Gradients flow to y0, ts, args, and every tensor that f uses (parameters of modules, closed-over tensors), by the
     chosen gradient method. Saving is by the method's interpolant: it forces no steps, and with most methods it
     costs no evaluations.
+
+    Inside ``torch.func`` transforms (``grad``, ``jvp``, ``jacrev``, ``hessian``, ...) a solve is a function like any
+    other. Under ``torch.vmap`` each sample is solved with its own steps, as with ``batch_dims=1``, whatever is mapped:
+    y0, ts, args, or what f closes over; ``stats.evaluations`` counts calls of f for all samples at once.
 
     Args:
         f: the vector field, returns the structure of y0. t has y0's real dtype, and is 0-d, or with ``batch_dims`` has
@@ -143,12 +150,14 @@ def solve(
     times = make_times(ts, layout)
     plain, per_lane = unmark(args, layout.batch_shape)
     field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
+    start, times = in_every_sample(field, start, times)
     original = chosen_solver(method)
     original.check(layout)
     controller = chosen_controller(controller, rtol, atol).fitted(layout)
     solver = original.tuned(controller)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.precision)
-    if dense:
+    vmapped = batched(times.values)
+    if dense or vmapped:
         solver = solver.completing()
     how = chosen_gradient(gradient, solver)
     parameters = listed_parameters(params)
@@ -158,6 +167,7 @@ def solve(
         make_marks("step_ts", step_ts, layout),
     )
     check_black_box(solver, event=events, step_ts=len(marks), state=state is not None)
+    check_transforms(solver, events, vmapped or batched(breaks), jump_ts=len(breaks), progress=progress)
     before = None if state is None else checked_state(state).fit(original, controller, start, times)
     in_segments = bool(events or len(breaks))
     eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from isocline.checks import check_numbers
 from isocline.layout import Layout
-from isocline.numbers import Number, time_dtype
-from isocline.tree import describe
+from isocline.numbers import Number, everywhere, time_dtype
+from isocline.transforms import as_lanes, batched, followed, plain, transforming
+from isocline.tree import describe, leaves
 
 
 class Times(NamedTuple):
@@ -27,7 +28,7 @@ class Times(NamedTuple):
     @property
     def differentiable(self) -> bool:
         """Whether gradients are asked for."""
-        return self.values.requires_grad and torch.is_grad_enabled()
+        return followed(self.values)
 
     def number(self, index: int) -> Number:
         """Return one of the times as numbers for stepping: a float for one lane, if nothing differentiates it."""
@@ -59,9 +60,14 @@ def make_times(ts: "Tensor | Sequence[float | Tensor]", layout: Layout) -> Times
         raise ValueError(f"ts has shape {tuple(times.shape)}, expected {expected}{hint}".replace("'T'", "T"))
     shared = times.ndim == 1
     rows = times.to(dtype=time_dtype(layout.device)).reshape(len(times), -1)
+    if batched(rows):
+        _check_order(as_lanes(rows), False)
+        return Times(rows.to(layout.device).expand(-1, layout.lanes), shared, None)
     host = rows.detach()[:, 0].tolist() if rows.shape[1] == 1 else None
     _check_order(rows.detach() if host is None else host, shared)
     values = rows.to(layout.device).expand(-1, layout.lanes)
+    if transforming() and not any(followed(t) for t in leaves(ts) if isinstance(t, Tensor)):
+        values = plain(values)  # only what was done here has wrapped them
     return Times(values, shared, host if layout.lanes == 1 else None)
 
 
@@ -80,7 +86,7 @@ def make_marks(name: str, marks: "Tensor | Sequence[float | Tensor] | None", lay
     if times.ndim == 0 or tuple(times.shape[1:]) not in ((), batch):
         expected = f"(J,) or {('J', *batch)}" if batch else "(J,)"
         raise ValueError(f"{name} has shape {tuple(times.shape)}, expected {expected}".replace("'J'", "J"))
-    if not bool(times.detach().isfinite().all()):
+    if not everywhere(times.detach().isfinite()):
         raise ValueError(f"{name} must be finite, got {_excerpt(times.detach())}")
     rows = times.to(device=layout.device, dtype=time_dtype(layout.device)).reshape(len(times), -1)
     return rows.expand(-1, layout.lanes)

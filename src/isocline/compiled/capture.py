@@ -17,16 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_users, warn
+from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_users, warn, warn_inside_transforms
 from isocline.compiled.graph import Graph, Traced
 from isocline.compiled.halves import cut, differentiate, lower, results_of
 from isocline.layout import Field
 from isocline.precision import restored
+from isocline.transforms import transforming
 from isocline.tree import Tree, align, leaves
 
 
 def try_to_trace(f: Field, t0: Tensor, y0: Tensor) -> Traced | None:
     """Capture f; if that fails warn, once for each f, and return None."""
+    if transforming():
+        warn_inside_transforms()
+        return None
     name = f.function if isinstance(f.function, nn.Module) else _code(f.function)
     if name in _refused:
         return None

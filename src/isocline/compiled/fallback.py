@@ -41,6 +41,16 @@ def warn(error: Exception) -> None:
     )
 
 
+def warn_inside_transforms() -> None:
+    """Say that the solve runs eagerly."""
+    warnings.warn(
+        "compile=True: inside torch.func transforms, vmap and forward-mode AD loops are not compiled, so this solve "
+        "runs eagerly; with batch_dims=1 instead of vmap, and loss.backward() instead of grad, it is compiled",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
 def _reason(error: Exception) -> str:
     """First lines of the compiler's explanation."""
     error = getattr(error, "inner_exception", error)

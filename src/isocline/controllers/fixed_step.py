@@ -10,6 +10,7 @@ from isocline.checks import check_numbers
 from isocline.controllers.base import Controller, Memory, Verdict, rms
 from isocline.numbers import Number, sign, where
 from isocline.solvers.base import Attempt, BlackBox, Field, Solver
+from isocline.transforms import plain
 
 ITERATED = 1e-9
 """How far methods iterate with steps of a fixed size, absolutely and relatively."""
@@ -54,7 +55,7 @@ class FixedStep(Controller):
                 f"{solver.name} chooses its own steps, so FixedStep cannot be had with it: give rtol and atol, or "
                 "controller=PID(rtol=..., atol=...)"
             )
-        needed = ((t1 - t0).abs().max() / self.dt).item()
+        needed = (plain(t1 - t0).abs().max() / self.dt).item()
         if needed > max_steps * (1 + 1e-6):
             raise ValueError(
                 f"FixedStep(dt={self.dt}) needs {int(needed)} steps for this interval, but max_steps={max_steps}; pass "

@@ -4,6 +4,7 @@ from isocline.gradients.backsolve import BacksolveAdjoint
 from isocline.gradients.base import Gradient
 from isocline.gradients.checkpoint import RecursiveCheckpointAdjoint
 from isocline.gradients.direct import DirectAdjoint
+from isocline.gradients.forward import ForwardMode
 from isocline.gradients.reversible import ReversibleAdjoint
 
 GRADIENTS: dict[str, Gradient] = {
@@ -18,6 +19,7 @@ __all__ = [
     "GRADIENTS",
     "BacksolveAdjoint",
     "DirectAdjoint",
+    "ForwardMode",
     "Gradient",
     "RecursiveCheckpointAdjoint",
     "ReversibleAdjoint",

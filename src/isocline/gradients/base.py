@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from isocline.compiled import Run
+from isocline.dense import Interpolant
 from isocline.gradients.black_box import run_black_box
 from isocline.loop import integrate, start
 from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
 from isocline.problem import Dense, Outputs, Problem
 from isocline.solvers.base import BlackBox, Solver
-from isocline.state import Status, Step, alike
+from isocline.state import State, Status, Step, alike
 from isocline.stops import Marks
 from isocline.times import Times
+from isocline.transforms import batched
 
 
 class Gradient(ABC):
@@ -45,15 +47,31 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver]
     before = None if problem.before is None else alike(problem.before, times, numbers=isinstance(t0, float))
     state = start(problem.field, problem.solver, problem.controller, t0, problem.y0, t1, f0, before)
     marks = None if problem.marks is None else Marks(problem.marks, problem.ts.sign)
-    save = Save(problem.field, problem.solver, times[1:-1], _reach(problem.ts)) if len(times) > 2 else None
-    record = Record() if problem.dense else None
+    # Samples of vmap have different numbers of save times in a step, which shapes cannot: all are looked up at the end.
+    looked_up = len(times) > 2 and batched(times)
+    saves = len(times) > 2 and not looked_up
+    save = Save(problem.field, problem.solver, times[1:-1], _reach(problem.ts)) if saves else None
+    record = Record() if problem.dense or looked_up else None
     first = [observer for observer in (save, record) if observer is not None]
     observers = [*first, *(make(save) for make in more), *problem.observers]
     limit = problem.max_steps
     state = integrate(problem.field, problem.solver, problem.controller, state, t1, limit, observers, marks)
     arrived = where(state.status == int(Status.SUCCESS), state.y, torch.full_like(state.y, float("nan")))
-    ys = torch.stack([problem.y0, arrived]) if save is None else save.saved.between(problem.y0, arrived)
-    return Outputs(ys, None if record is None else stack_steps(record, problem), state)
+    dense = None if record is None else stack_steps(record, problem)
+    if save is not None:
+        ys = save.saved.between(problem.y0, arrived)
+    else:
+        between = _look_up(dense, problem, state) if dense is not None and looked_up else []
+        ys = torch.stack([problem.y0, *between, arrived])
+    return Outputs(ys, dense if problem.dense else None, state)
+
+
+def _look_up(dense: Dense, problem: Problem, state: State) -> tuple[Tensor, ...]:
+    """Return the states (L, n) at the save times between the ends; nan where a lane did not get."""
+    times, sign = problem.times[1:-1], problem.ts.sign
+    states = Interpolant(dense, sign, problem.field.layout, problem.solver).evaluate(times)
+    reached = (times - state.t) * sign <= 0
+    return torch.where(reached.unsqueeze(2), states, float("nan")).unbind(0)
 
 
 def _reach(ts: Times) -> Reach:
@@ -80,7 +98,7 @@ def _of_all_lanes(steps: Sequence[Step]) -> list[Step]:
             whole.append(step)
             continue
         t, y, nothing = whole[-1].t1, whole[-1].y1, torch.zeros_like(whole[-1].y1)
-        t0, t1 = (t.index_copy(0, step.lanes, part) for part in (step.t0, step.t1))
-        y0, y1 = (y.index_copy(0, step.lanes, part) for part in (step.y0, step.y1))
-        whole.append(Step(t0, t1, y0, y1, tuple(nothing.index_copy(0, step.lanes, k) for k in step.stages), ()))
+        t0, t1 = (t.index_put((step.lanes,), part) for part in (step.t0, step.t1))
+        y0, y1 = (y.index_put((step.lanes,), part) for part in (step.y0, step.y1))
+        whole.append(Step(t0, t1, y0, y1, tuple(nothing.index_put((step.lanes,), k) for k in step.stages), ()))
     return whole

@@ -49,6 +49,12 @@ class Captured:
                     "gradient=DirectAdjoint()"
                 )
 
+    def at(self, values: Sequence[Tensor]) -> Field:
+        """Return the field with other tensors in the place of ``inner``, wherever f hands those to torch."""
+        swaps = {id(x): value for x, value in zip(self.inner, values, strict=True)}
+        args = map_leaves(lambda x: swaps.get(id(x), x), self.field.args)
+        return self.field.like(around(self.field.function, lambda f: _Replacing(f, swaps)), args)
+
 
 def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | None) -> Captured:
     """Find the tensors that require grad and that f uses, at the cost of one evaluation (none if ``params`` is given).
@@ -69,7 +75,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     swaps = {id(x): _stand_in(x) for x in used if not x.is_leaf or x._backward_hooks}
     field.evaluations += probe.evaluations
     if swaps:
-        probe = field.like(_replace(field.function, swaps), args)
+        probe = field.like(around(field.function, lambda f: _Replacing(f, swaps)), args)
         if params is None:
             f0, _, edges = _evaluate(probe, t0, y0, ignore=())
             _refuse(edges)
@@ -188,11 +194,13 @@ class _Swap(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _replace(function: Callable[..., Any], stand_ins: Mapping[int, Tensor]) -> Callable[..., Any]:
-    """Return the function with stand-ins for some tensors it closes over; one in two parts stays so."""
+def around(
+    function: Callable[..., Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Return the function, wrapped; one in two parts stays so."""
     if isinstance(function, Split):
-        return Split(_Replacing(function.explicit, stand_ins), _Replacing(function.implicit, stand_ins))
-    return _Replacing(function, stand_ins)
+        return Split(wrap(function.explicit), wrap(function.implicit))
+    return wrap(function)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from isocline.gradients.captured import Captured, capture, of_graph
 from isocline.gradients.random_fields import generator_states, refuse_random
 from isocline.precision import without_autocast
 from isocline.problem import Dense, Outputs, Problem
+from isocline.transforms import recorded, transforming
 
 
 class Cotangents(NamedTuple):
@@ -61,6 +62,8 @@ def attach(problem: Problem, rule: Rule) -> Outputs:
     """Solve by the rule, in one autograd node; without one where nothing requires grad."""
     if not torch.is_grad_enabled():
         return run(problem)
+    if transforming():
+        return _forwards(problem, rule)
     if problem.traced is None:
         captured = capture(problem.field, problem.times[0], problem.y0, problem.params)
     else:
@@ -76,6 +79,18 @@ def attach(problem: Problem, rule: Rule) -> Outputs:
     state = call.outputs.state
     call.outputs = None  # the node's outputs must not hang on the node
     return Outputs(tensors[0], Dense(*tensors[1:]) if problem.dense else None, state)
+
+
+def _forwards(problem: Problem, rule: Rule) -> Outputs:
+    """Solve inside transforms: one node for the whole solve would be opaque to them."""
+    f0 = problem.field(problem.times[0], problem.y0)
+    if any(map(recorded, (problem.times, problem.y0, f0))):
+        raise RuntimeError(
+            f"{rule.name} does not work inside torch.func transforms (grad, vjp, vmap, ...): leave gradient out there, "
+            "or write gradient=isocline.DirectAdjoint(); or differentiate by loss.backward(), with batch_dims=1 "
+            "instead of vmap"
+        )
+    return run(problem, f0)
 
 
 class _Call:

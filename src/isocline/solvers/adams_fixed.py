@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from isocline.checks import check_whole
-from isocline.numbers import Number, column, spread, where
+from isocline.numbers import Number, column, spread, tally, where
 from isocline.polynomials import Newton
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.solvers.extrapolation import extrapolated
@@ -89,9 +89,9 @@ class AdamsFixed(Solver):
         times, past, count = carry[0], carry[1], carry[2].detach()
         nodes = past_nodes(t0, t1, times, count.squeeze(1))
         first = count.squeeze(1) < self.order
-        n_first = int(first.sum()) if self.order > 1 else 0
+        n_first, rows = tally(first) if self.order > 1 else (0, 1)
         y1 = y0
-        if n_first < len(y0):
+        if n_first < rows:
             y1 = self._multistep(f, t0, t1, y0, nodes, past)
         if n_first:
             start = extrapolated(f, t0, t1, y0, past[:, 0], (self.order + 1) // 2)

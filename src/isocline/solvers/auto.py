@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from isocline.numbers import Number, spread, where
+from isocline.numbers import Number, spread, tally, where
 from isocline.rest import park
 from isocline.solvers.base import Attempt, Carry, Field, Solver
 from isocline.solvers.rosenbrock import Rosenbrock
@@ -138,22 +138,23 @@ class Auto(Solver):
         """Step each lane by its method; one host synchronisation tells which of them are needed."""
         slope, notes = carry
         lanes = notes[:, 0] > 0
-        count = int(lanes.sum())
-        both = 0 < count < len(y0)
+        count, rows = tally(lanes)
+        both = 0 < count < rows
         halves: list[Half] = []
         begin: tuple[Field, Number, Number, Tensor, Carry]
-        for wanted, take in ((count < len(y0), self._explicit), (count > 0, self._stiff)):
+        for wanted, take in ((count < rows, self._explicit), (count > 0, self._stiff)):
             begin = f, t0, t1, y0, (slope,)
             if both:
                 mine = lanes if take == self._stiff else ~lanes
-                begin = park(mine & (t1 != t0), *begin)
+                # A sample of vmap has no other lane beside it: it rests where it is.
+                begin = park(mine & (t1 != t0), f, t0, where(mine, t1, t0), y0, (slope,))
             if wanted:
                 halves.append(take(*begin))
         easy, hard = halves[0], halves[-1]
         y1, error, after, load = (where(lanes, b, a) for a, b in zip(easy[:4], hard[:4], strict=True))
         nothing = torch.zeros_like(y0)
         stages = (
-            *(easy.stages if count < len(y0) else [nothing] * self.explicit.dense_stages),
+            *(easy.stages if count < rows else [nothing] * self.explicit.dense_stages),
             *(hard.stages if count else [nothing] * self.stiff.dense_stages),
             notes[:, :1].expand_as(y0),
         )

@@ -11,12 +11,14 @@ from torch import Tensor
 from isocline.history import own_leaf
 from isocline.jacobian import UserJacobian, jacobian_at, linearize, rows
 from isocline.linear_systems import without_inf
-from isocline.numbers import Number, column, spread, time_dtype
+from isocline.newton import SECOND, attached
+from isocline.numbers import Number, column, somewhere, spread, time_dtype
 from isocline.polynomials import constant
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Plan, Solver
 from isocline.solvers.polynomial import polynomials
 from isocline.state import Step
 from isocline.tableaus.radau import BACK, COMPLEX, DENSE, ERROR, INTO, REAL, SLOPE, A, C
+from isocline.transforms import orders, transforming
 
 MOST = 7
 """Newton iterations after which an attempt has failed."""
@@ -96,7 +98,9 @@ class Radau(Solver):
             newton.solve()
             error, after, plan = newton.judge()
         z = newton.z
-        if newton.graph or any(torch.is_grad_enabled() and x.requires_grad for x in (t0, t1, y0)):
+        if transforming():
+            z = _transformed(f, t0, t1, y0, z) if orders() or torch.is_grad_enabled() else z
+        elif newton.graph or any(torch.is_grad_enabled() and x.requires_grad for x in (t0, t1, y0)):
             z = _attached(f, t0, t1, y0, z)
         y1 = torch.where(newton.failed.unsqueeze(1), float("inf"), y0 + z[:, 2])
         return Attempt(y1, error, tuple(z.unbind(1)), after, plan)
@@ -164,12 +168,12 @@ class _Newton:
     def solve(self) -> None:
         """Find the stage increments z (L, 3, n); with a new Jacobian where it is wanted, or the old one fails."""
         wanted = self.moving & (self.notes.wanted > 0)
-        if bool(wanted.any()):
+        if somewhere(wanted):
             self._renew(wanted)
         guess = self._guess()
         self._iterate(guess, self.moving)
         again = self.failed & ~self.new
-        if bool(again.any()):
+        if somewhere(again):
             self._renew(again)
             self._iterate(guess, again)
         self.z = torch.where((self.failed | ~self.moving)[:, None, None], 0.0, self.z)
@@ -252,7 +256,7 @@ class _Newton:
             self.failed = self.failed | (active & hopeless)
             active = active & ~done & ~hopeless
             z = self.back @ w
-            if not bool(active.any()):
+            if not somewhere(active):
                 break
             before = size
         self.failed = self.failed | active
@@ -304,6 +308,31 @@ def _attached(f: Field, t0: Tensor, t1: Tensor, y0: Tensor, z: Tensor) -> Tensor
     return attached
 
 
+def _transformed(f: Field, t0: Tensor, t1: Tensor, y0: Tensor, z: Tensor) -> Tensor:
+    """Return the same inside transforms."""
+    h = column(t1 - t0, y0)
+    times = [t1 if c == 1.0 else t0 + c * (t1 - t0) for c in C]
+    at = list(zip(times, z.unbind(1), strict=True))
+    blocks = torch.stack([jacobian_at(f, t, (y0 + x).detach()) for t, x in at], dim=1)
+    factors, pivots, _ = torch.linalg.lu_factor_ex(_matrix_of_all(h.detach(), blocks))
+
+    def step(z: Tensor) -> Tensor:
+        values = [f(t, y0 + x) for t, x in zip(times, z.unbind(1), strict=True)]
+        left = h.unsqueeze(2) * (_matrix(A, y0) @ torch.stack(values, dim=1)) - z
+        change: Tensor = torch.linalg.lu_solve(factors, pivots, left.flatten(1).unsqueeze(2))
+        return change.reshape(z.shape)
+
+    return attached(z, step)
+
+
+def _matrix_of_all(h: Tensor, blocks: Tensor) -> Tensor:
+    """Return the matrix of the equations of all stages from df/dy at each, (L, s, n, n): (L, s n, s n)."""
+    lanes, s, n, _ = blocks.shape
+    # Row (i, p), column (j, q): h a_ij df_p/dy_q at stage j.
+    change = torch.einsum("ij,ljpq->lipjq", _matrix(A, blocks), blocks).reshape(lanes, s * n, s * n)
+    return torch.eye(s * n, dtype=blocks.dtype, device=blocks.device) - h.unsqueeze(2) * change
+
+
 class _Implicit(torch.autograd.Function):
     """z, with the derivative of the solution of ``z = h A f(y + z)``; ``made`` is the right side for z held fixed."""
 
@@ -315,18 +344,12 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "implicit methods give first derivatives only, but create_graph=True asks for more; use a Rosenbrock "
-                "method such as 'rodas5p', or an explicit one such as 'tsit5', for higher derivatives"
-            )
+            raise RuntimeError(SECOND)
         h, *at = ctx.saved_tensors
         (bar,) = bars
         lanes, s, n = bar.shape
         blocks = torch.stack([_jacobian(value, point) for point, value in zip(at[:s], at[s:], strict=True)], dim=1)
-        # Row (i, p), column (j, q): h a_ij df_p/dy_q at stage j.
-        change = torch.einsum("ij,ljpq->lipjq", _matrix(A, bar), blocks).reshape(lanes, s * n, s * n)
-        matrix = torch.eye(s * n, dtype=bar.dtype, device=bar.device) - h.unsqueeze(2) * change
-        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix.mT)
+        factors, pivots, _ = torch.linalg.lu_factor_ex(_matrix_of_all(h, blocks).mT)
         pulled = torch.linalg.lu_solve(factors, pivots, bar.reshape(lanes, s * n, 1)).reshape(bar.shape)
         return pulled, *[None] * (2 + 2 * s)
 

@@ -14,6 +14,7 @@ from isocline.solvers.base import Attempt, Carry, Field, Tabled
 from isocline.solvers.polynomial import polynomials
 from isocline.state import Step
 from isocline.tableaus.rosenbrock import RosenbrockTableau
+from isocline.transforms import transforming
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Rosenbrock(Tabled):
         return self.step_near(near, f, t0, t1, y0)
 
     def linearize(self, f: Field, t0: Number, y0: Tensor) -> Linear:
-        """Return f with its derivatives at a step's start: with a graph where autograd watches."""
-        return linearize(f, t0, y0, torch.is_grad_enabled(), self.jacobian)
+        """Return f with its derivatives at a step's start: to be differentiated themselves where anything watches."""
+        return linearize(f, t0, y0, torch.is_grad_enabled() or transforming(), self.jacobian)
 
     def step_near(self, near: Linear, f: Field, t0: Number, t1: Number, y0: Tensor) -> Attempt:
         """Take the step with f linearised at its start."""
