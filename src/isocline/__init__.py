@@ -4,7 +4,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
-from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients import (
+    BacksolveAdjoint,
+    DirectAdjoint,
+    GaussAdjoint,
+    Gradient,
+    InterpolatingAdjoint,
+    RecursiveCheckpointAdjoint,
+)
 from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
 from isocline.per_lane import PerLane
@@ -49,8 +56,10 @@ __all__ = [
     "DirectAdjoint",
     "Event",
     "FixedStep",
+    "GaussAdjoint",
     "Gradient",
     "ImplicitTableau",
+    "InterpolatingAdjoint",
     "LinearInterpolation",
     "NeuralODE",
     "PerLane",

@@ -93,6 +93,8 @@ def peak(gradient: iso.Gradient, steps: int) -> int:
 FLAT: dict[str, Callable[[], iso.Gradient]] = {
     "checkpoint-8": partial(iso.RecursiveCheckpointAdjoint, 8),
     "backsolve": iso.BacksolveAdjoint,
+    "interpolating-8": partial(iso.InterpolatingAdjoint, checkpoints=8),
+    "gauss-8": partial(iso.GaussAdjoint, checkpoints=8),
 }
 
 

@@ -11,6 +11,8 @@ FIRST_ORDER = {
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
     "checkpoint-2": iso.RecursiveCheckpointAdjoint(2),
     "backsolve": iso.BacksolveAdjoint(),
+    "interpolating": iso.InterpolatingAdjoint(),
+    "gauss": iso.GaussAdjoint(),
 }
 
 

@@ -4,12 +4,24 @@ from isocline.gradients.backsolve import BacksolveAdjoint
 from isocline.gradients.base import Gradient
 from isocline.gradients.checkpoint import RecursiveCheckpointAdjoint
 from isocline.gradients.direct import DirectAdjoint
+from isocline.gradients.gauss import GaussAdjoint
+from isocline.gradients.interpolating import InterpolatingAdjoint
 
 GRADIENTS: dict[str, Gradient] = {
     "direct": DirectAdjoint(),
     "checkpoint": RecursiveCheckpointAdjoint(),
     "backsolve": BacksolveAdjoint(),
+    "interpolating": InterpolatingAdjoint(),
+    "gauss": GaussAdjoint(),
 }
 """One of each with its defaults, by short name; the contract tests run over them."""
 
-__all__ = ["GRADIENTS", "BacksolveAdjoint", "DirectAdjoint", "Gradient", "RecursiveCheckpointAdjoint"]
+__all__ = [
+    "GRADIENTS",
+    "BacksolveAdjoint",
+    "DirectAdjoint",
+    "GaussAdjoint",
+    "Gradient",
+    "InterpolatingAdjoint",
+    "RecursiveCheckpointAdjoint",
+]

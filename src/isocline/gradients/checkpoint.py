@@ -11,6 +11,7 @@ from isocline.gradients.base import Gradient, run
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
 from isocline.gradients.recorded import Recorded
+from isocline.gradients.replay import Replay, put, rows
 from isocline.gradients.treeverse import reverse
 from isocline.loop import take
 from isocline.numbers import Number, spread
@@ -70,7 +71,8 @@ class _RecursiveCheckpointAdjoint(Rule):
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         def make(save: Save | None) -> Tape:
-            self.tape = Tape(self.budget, save)
+            most = float("inf") if self.budget is None else self.budget
+            self.tape = Tape(lambda stride: most, save)
             return self.tape
 
         outputs = run(problem, captured.f0, [make])
@@ -87,9 +89,11 @@ class _RecursiveCheckpointAdjoint(Rule):
         walk = _Backward(problem, captured, self.tape, gradients, times)
         # Within a budget the tape's own states make room for others; without one they can serve another backward pass.
         stack = list(self.tape.kept) if self.budget is None else self.tape.kept
-        reverse(stack, self.tape.length, self.budget, walk.advance, walk.visit)
+        replay = Replay(captured.field, problem.solver, self.tape)
+        reverse(stack, self.tape.length, self.budget, replay.advance, walk.visit)
         walk.finish(self.end)
-        problem.stats.backward = Stats(captured.field.evaluations, walk.steps, walk.steps, 0)
+        steps = replay.taken + self.tape.length
+        problem.stats.backward = Stats(captured.field.evaluations, steps, steps, 0)
         captured.field.evaluations = 0
         return Gradients(walk.times_bar, walk.y_bar, tuple(walk.inner_bar))
 
@@ -108,39 +112,24 @@ class _Backward:
         self.y_bar = gradients.ys[-1].clone()
         self.carry_bar: tuple[Tensor | None, ...] | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
-        self.steps = 0
-
-    def advance(self, state: tuple[Tensor, Carry], first: int, last: int) -> tuple[Tensor, Carry]:
-        """Take the steps first .. last-1 without autograd."""
-        y, carry = state
-        for index in range(first, last):
-            self.steps += 1
-            f = self.captured.field.of(self.tape.lanes[index])
-            step, carry = take(f, self.problem.solver, *self.tape.grid[index], y, carry)
-            y = step.y1
-            stay = self._stay(index + 1)
-            if stay is not None:
-                y, carry = _rows(y, stay), tuple(_rows(part, stay) for part in carry)
-        return y, carry
 
     def visit(self, index: int, state: tuple[Tensor, Carry]) -> None:
         """Take step ``index`` with autograd, and pull the gradient back through it."""
-        self.steps += 1
         y = state[0].detach().requires_grad_()
         carry = tuple(part.detach().requires_grad_() for part in state[1])
         lanes = self.tape.lanes[index]
-        after = [None if bar is None else _rows(bar, lanes) for bar in self.carry_bar or [None] * len(carry)]
+        after = [None if bar is None else rows(bar, lanes) for bar in self.carry_bar or [None] * len(carry)]
         with torch.enable_grad():
             t0, t1 = self._ends(index)
             f = self.captured.field.of(lanes)
             step, carry1 = take(f, self.problem.solver, t0, t1, y, carry)
-            pairs = [(step.y1, _rows(self.y_bar, lanes)), *zip(carry1, after, strict=True)]
+            pairs = [(step.y1, rows(self.y_bar, lanes)), *zip(carry1, after, strict=True)]
             if (picks := self.tape.picks.get(index)) is not None:
-                rows = interpolate(f, self.problem.solver, step, picks, self.times[1:-1])
-                pairs.append((rows, picks.select(self.gradients.ys[1:-1])))
+                saved = interpolate(f, self.problem.solver, step, picks, self.times[1:-1])
+                pairs.append((saved, picks.select(self.gradients.ys[1:-1])))
             if (dense := self.gradients.dense) is not None:
                 stages = torch.stack(step.stages, dim=1)
-                ends = zip((t0, t1, y, step.y1, stages), (_rows(part[index], lanes) for part in dense), strict=True)
+                ends = zip((t0, t1, y, step.y1, stages), (rows(part[index], lanes) for part in dense), strict=True)
                 pairs += [(out, bar) for out, bar in ends if isinstance(out, Tensor)]
         bars = self._pull(pairs, (y, *carry))
         self.y_bar = self._put(lanes, self.y_bar, torch.zeros_like(y) if bars[0] is None else bars[0])
@@ -171,23 +160,13 @@ class _Backward:
         t0, t1 = self.tape.grid[index]
         if not self.times.requires_grad:
             return t0, t1
-        first, last = (_rows(self.times[i], self.tape.lanes[index]) for i in (0, -1))
+        first, last = (rows(self.times[i], self.tape.lanes[index]) for i in (0, -1))
         t0, t1 = spread(t0, self.times), spread(t1, self.times)
         return torch.where(t0 == first.detach(), first, t0), torch.where(t1 == last.detach(), last, t1)
 
-    def _stay(self, index: int) -> Tensor | None:
-        """Return which rows of the step before go on in step ``index``, or None for all."""
-        before, lanes = self.tape.lanes[index - 1], self.tape.lanes[index]
-        if lanes is None or lanes is before:
-            return None
-        return lanes if before is None else torch.searchsorted(before, lanes)
-
-    def _put(self, lanes: Tensor | None, old: Tensor | None, rows: Tensor) -> Tensor:
+    def _put(self, lanes: Tensor | None, old: Tensor | None, new: Tensor) -> Tensor:
         """Return gradients for all lanes with those of a step's lanes put in."""
-        if lanes is None:
-            return rows
-        old = rows.new_zeros(len(self.problem.y0), *rows.shape[1:]) if old is None else old
-        return old.index_copy(0, lanes, rows)
+        return put(lanes, new.new_zeros(len(self.problem.y0), *new.shape[1:]) if old is None else old, new)
 
     def _pull(self, pairs: Sequence[tuple[Tensor, Tensor | None]], states: Sequence[Tensor]) -> list[Tensor | None]:
         """Vector-Jacobian product: add to the gradients of inner tensors and times, return those of the states."""
@@ -202,7 +181,3 @@ class _Backward:
             self.times_bar += bar
         self.inner_bar = add(self.inner_bar, bars[len(states) :])
         return bars[: len(states)]
-
-
-def _rows(values: Tensor, lanes: Tensor | None) -> Tensor:
-    return values if lanes is None else values.index_select(0, lanes)
