@@ -141,37 +141,33 @@ def test_fixed_steps_are_not_doubted() -> None:
 
 # Stiff methods on the way back -------------------------------------------------------------------------------------
 
-STIFF = ("kvaerno5", "kencarp4", "rodas5p", "radau", "bdf", "auto")
+STIFF = {"kvaerno5": 0, "kencarp4": 1, "rodas5p": 0, "radau": 1, "bdf": 0, "auto": 1}
+"""With batch_dims."""
 
 
-def fall(gradient: iso.Gradient, method: "str | iso.Solver", rate: float, batch_dims: int = 0) -> tuple[Any, iso.Stats]:
-    k, y0 = leaf(rate, 2 * rate), leaf(0.3, 0.4)
+def fall(gradient: iso.Gradient, method: str, batch_dims: int = 0) -> tuple[tuple[Tensor, ...], iso.Stats]:
+    """A fast component, of rate 1e4, that drives a slow one."""
+    c = leaf(1.5, 2.0)
+    y0 = torch.tensor([0.3, 0.4], dtype=F64).repeat(*[2] * batch_dims, 1).requires_grad_()
 
     def f(t: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([-k[0] * (y[..., 0] - t.squeeze(-1).cos()), -k[1] * (y[..., 1] - y[..., 0] ** 2)], dim=-1)
+        fast, slow = y.split(1, dim=-1)
+        return torch.cat([-1e4 * (fast - c[0] * t.cos()), -c[1] * (slow - fast**2)], dim=-1)
 
-    if batch_dims:
-        y0 = y0.detach().repeat(2, 1).requires_grad_()
-    else:
-        f_joint = f
-        f = lambda t, y: f_joint(t.reshape(1), y)  # noqa: E731
-    settings: Any = {"method": method, "rtol": 1e-6, "atol": 1e-9, "batch_dims": batch_dims}
+    settings: Any = {"method": method, "rtol": 1e-6, "atol": 1e-8, "batch_dims": batch_dims}
     sol = iso.solve(f, y0, (0.0, 0.7, 2.0), gradient=gradient, **settings)
-    grads = torch.autograd.grad((sol.ys[1:] * torch.tensor([1.0, 3.0], dtype=F64)).sum(), (k, y0))
-    assert sol.stats.backward is not None or isinstance(gradient, iso.DirectAdjoint)
+    grads = torch.autograd.grad((sol.ys[1:] * torch.tensor([1.0, 3.0], dtype=F64)).sum(), (c, y0))
     return grads, sol.stats
 
 
-@every_kind
-@pytest.mark.parametrize("method", STIFF)
-@pytest.mark.parametrize("batch_dims", [0, 1])
-def test_stiff_methods_solve_for_the_adjoint(make: Any, method: str, batch_dims: int) -> None:
-    (by_k, by_y0), stats = fall(make(), method, 1e4, batch_dims)
-    (expected_k, expected_y0), _ = fall(iso.DirectAdjoint(), "rodas5p", 1e4, batch_dims)
-    torch.testing.assert_close(by_k, expected_k, rtol=1e-3, atol=1e-10)
-    torch.testing.assert_close(by_y0, expected_y0, rtol=1e-3, atol=1e-6)
-    # An explicit method needs about 2 * 2e4 / 3 of them.
-    print(method, stats.backward.steps, stats.steps)
+@pytest.mark.parametrize(("method", "batch_dims"), STIFF.items())
+def test_stiff_methods_solve_for_the_adjoint(method: str, batch_dims: int) -> None:
+    """Their stages have no weights, so both kinds are the same."""
+    found, stats = fall(iso.InterpolatingAdjoint(), method, batch_dims)
+    expected, _ = fall(iso.DirectAdjoint(), "rodas5p", batch_dims)
+    torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-5)
+    assert stats.backward is not None
+    # An explicit method needs about 2e4 / 3 of them.
     assert stats.backward.steps < 600 * (1 + batch_dims)
 
 

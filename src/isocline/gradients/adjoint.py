@@ -11,10 +11,21 @@ from isocline.controllers import Controller
 from isocline.dense import Interpolant
 from isocline.gradients.captured import Captured
 from isocline.layout import Field, Part
+from isocline.solvers.base import Solver
 
 
 class Trajectory(ABC):
-    """Where y(t) comes from on the way back, and so what the solver's state x is made of besides a."""
+    """Where y(t) comes from on the way back, and so what the solver's state x is made of besides a.
+
+    Attributes:
+        solver: whose steps are accurate for y, if they go no farther than ``reach``.
+    """
+
+    solver: Solver
+
+    @abstractmethod
+    def reach(self, t: Tensor, dt: Tensor) -> Tensor:
+        """Return how far (L,) a step from t goes at most if stops are to lie inside it; it would go by dt."""
 
     @abstractmethod
     def split(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,18 +48,23 @@ class Rebuilt(Trajectory):
     """y is solved for backwards, beside a: x is (y, a).
 
     Args:
+        solver: the method of the way back.
         ys: the states saved at the stops, (S, L, n), which it is set to there.
         judge: knows by how much a state may be off.
     """
 
-    def __init__(self, ys: Tensor, judge: Controller) -> None:
+    def __init__(self, solver: Solver, ys: Tensor, judge: Controller) -> None:
         """Nothing is known to be off yet."""
-        self.ys, self.judge = ys, judge
+        self.solver, self.ys, self.judge = solver, ys, judge
         self.lanes = torch.arange(ys.shape[1], device=ys.device)
         self.off = torch.zeros_like(ys[0, :, 0])
         """How far off the state was where it was worst, in tolerances, (L,)."""
         self.digits = torch.zeros_like(self.off)
         """The size of the state there, in tolerances."""
+
+    def reach(self, t: Tensor, dt: Tensor) -> Tensor:
+        """As far as it likes: y is under error control."""
+        return dt
 
     def split(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the halves."""
@@ -82,7 +98,12 @@ class LookedUp(Trajectory):
 
     def __init__(self, states: Interpolant, lanes: Tensor) -> None:
         """Look up by a method's interpolant."""
-        self.states, self.lanes = states, lanes
+        self.solver, self.states, self.lanes = states.solver, states, lanes
+
+    def reach(self, t: Tensor, dt: Tensor) -> Tensor:
+        """As far as the step went that was made there: y is not under error control now, and a may be zero."""
+        length = self.states.lengths(t.unsqueeze(0), self.lanes).squeeze(0)
+        return torch.minimum(torch.maximum(dt, -length), length)
 
     def split(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Interpolate."""

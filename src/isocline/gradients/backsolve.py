@@ -115,7 +115,7 @@ class _BacksolveAdjoint(ContinuousRule):
             restarts = Restarts(captured, self.solver, self.controller, stops, ys, bars)
             a = restarts.run(most)
             return Way(a, tuple(restarts.inner_bar), restarts.steps, restarts.accepted)
-        rebuilt = Rebuilt(ys, self.judge)
+        rebuilt = Rebuilt(self.solver, ys, self.judge)
         f = AdjointField(captured, captured.field, rebuilt, weighed=self.solver.weights is not None)
         leap = None
         if problem.traced is not None and len(ys[0]) == 1 and self.solver.weights is not None:

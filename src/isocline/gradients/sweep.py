@@ -148,10 +148,11 @@ class Sweep:
     def _target(self, state: State) -> Tensor:
         """Return where the next step may end: at the next stop, or one behind it that is within reach.
 
-        Methods with a past have none of a single step, by which stops inside are taken back: they end at each.
+        Methods with a past have none of a single step, through which stops inside are pulled back: no reach.
         """
-        dt = torch.zeros_like(state.dt) if self.solver.weights is None else state.dt
-        return self.on_way.target(state.t, dt, self.place)
+        trajectory = self.f.trajectory
+        reach = trajectory.reach(state.t, state.dt) if trajectory.solver.weights else torch.zeros_like(state.dt)
+        return self.on_way.target(state.t, reach, self.place)
 
     def _begin_again(self, state: State, jumped: Tensor) -> State:
         """Carry nothing over in lanes whose state jumped; lanes now stand at stages of different attempts.
@@ -213,13 +214,13 @@ class Sweep:
         A saved state is an output of that step, and what the loss wants of it is pulled back through the step at once:
         however many stops there are, it costs the stages of one step.
         """
-        f, captured = self.f.field, self.f.captured
+        f, captured, solver = self.f.field, self.f.captured, self.f.trajectory.solver
         picks = pairs(self.place + 1, inside, count)
         with torch.enable_grad():
             y = y.detach().requires_grad_()
             end = torch.where(inside > 0, t1, t0)
-            step, _ = take(f, self.solver, t0, end, y, self.solver.init(f, t0, y, lambda: f(t0, y)))
-            rows = interpolate(f, self.solver, step, picks, self.stops)
+            step, _ = take(f, solver, t0, end, y, solver.init(f, t0, y, lambda: f(t0, y)))
+            rows = interpolate(f, solver, step, picks, self.stops)
         captured.check([rows], known=[y])
         bars = torch.autograd.grad(
             rows, [y, *captured.inner], picks.select(self.bars), allow_unused=True, retain_graph=self.f.shared
