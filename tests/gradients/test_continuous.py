@@ -47,8 +47,7 @@ def decay_exactly() -> tuple[Tensor, Tensor]:
     return by_k, by_c
 
 
-@pytest.mark.parametrize("batch_dims", [0, 1])
-@pytest.mark.parametrize("method", ["tsit5", "kvaerno5"])
+@pytest.mark.parametrize(("method", "batch_dims"), [("tsit5", 1), ("kvaerno5", 0)])
 @pytest.mark.parametrize(
     "gradient", [*(make(checkpoints=k) for make in ALONG.values() for k in (None, 3)), iso.RecursiveCheckpointAdjoint()]
 )
@@ -61,10 +60,17 @@ def test_fast_decay(gradient: iso.Gradient, method: str, batch_dims: int) -> Non
 def test_backsolve_warns_of_fast_decay(batch_dims: int) -> None:
     where = " in 2 of 2 lanes (0, 1)" if batch_dims else ""
     with pytest.warns(RuntimeWarning, match=UNSTABLE) as caught:
-        by_k, _ = decay(iso.BacksolveAdjoint(), batch_dims=batch_dims, rtol=1e-8, atol=1e-8)
+        decay(iso.BacksolveAdjoint(), batch_dims=batch_dims, rtol=1e-6, atol=1e-6)
     assert len(caught) == 1
     assert f"times the tolerance{where}, so" in str(caught[0].message)
-    assert not torch.allclose(by_k, decay_exactly()[0], rtol=0.1)
+
+
+def test_backsolve_says_why_it_blew_up() -> None:
+    y0 = leaf(1.0, 2.0)
+    settings: Any = {"rtol": 1e-6, "atol": 1e-6, "gradient": iso.BacksolveAdjoint()}
+    sol = iso.solve(lambda t, y: 100 * (t.cos() - torch.sinh(y)), y0, (0.0, 0.2), **settings)
+    with pytest.raises(iso.SolveError, match=r"contracts strongly, or is chaotic.* InterpolatingAdjoint"):
+        sol.ys[-1].sum().backward()
 
 
 def lorenz(p: Tensor) -> Any:
@@ -81,11 +87,11 @@ LORENZ = (10.0, 28.0, 8.0 / 3.0)
 def chaos(gradient: iso.Gradient | None, p: Tensor, y0: Tensor, **settings: Any) -> Tensor:
     """The first component at t = 20, where a change at the start has grown some million times."""
     ts = torch.linspace(0.0, 20.0, settings.pop("saved", 2), dtype=F64)
-    settings = {"method": "tsit5", "controller": iso.FixedStep(0.01), "gradient": gradient, **settings}
+    settings = {"method": "tsit5", "controller": iso.FixedStep(0.02), "gradient": gradient, **settings}
     return iso.solve(lorenz(p), y0, ts, **settings).ys[1:, 0].sum()
 
 
-@pytest.mark.parametrize("gradient", [*(make() for make in ALONG.values()), iso.RecursiveCheckpointAdjoint(20)])
+@pytest.mark.parametrize("gradient", [iso.InterpolatingAdjoint(), iso.RecursiveCheckpointAdjoint(20)])
 def test_chaos(gradient: iso.Gradient) -> None:
     """Against DirectAdjoint's gradient of the same discrete solution, and that against differences of it."""
     found, expected = (
@@ -93,7 +99,7 @@ def test_chaos(gradient: iso.Gradient) -> None:
         for how, p, y0 in ((how, leaf(*LORENZ), leaf(1.0, 1.5, 20.0)) for how in (gradient, iso.DirectAdjoint()))
     )
     assert expected[1].abs().max() > 1e4
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0.0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.0)
     direction = draw(6, seed=1)
     with torch.no_grad():
         up, down = (

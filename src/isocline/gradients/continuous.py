@@ -132,10 +132,10 @@ class ContinuousRule(Rule):
         """
 
 
-def check_arrived(name: str, state: State, t_end: Tensor, lanes: Tensor | None = None) -> None:
+def check_arrived(name: str, state: State, t_end: Tensor, lanes: Tensor | None = None, advice: str = "") -> None:
     """Raise SolveError if a lane did not arrive; ``lanes`` says which the rows are."""
     if (message := failure_message(state, t_end, lanes)) is not None:
-        raise SolveError(f"backward pass of {name}: {message}")
+        raise SolveError(f"backward pass of {name}: {message}{advice}")
 
 
 def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:

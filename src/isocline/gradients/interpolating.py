@@ -19,7 +19,8 @@ class InterpolatingAdjoint(Along):
     are a quadrature over the stages of accepted steps (or at Gauss's points, where stages have no weights).
 
     The gradient is that of the exact solution, up to the tolerances of both solves and the interpolant's error; it is
-    *not* the gradient of the discrete solution. First derivatives only. Backwards it never is compiled.
+    *not* the gradient of the discrete solution. First derivatives only. With
+    ``compile=True`` such a solve runs eagerly.
 
     Args:
         method: name or solver for the backward solve; None is the forward's. Any but ``SciPy`` and methods for pairs.
