@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.problems import DETEST
+from benchmarks.problems import PROBLEMS
 from torch import Tensor
 
 import isocline as iso
@@ -121,21 +121,27 @@ def test_backsolve_warns_of_chaos() -> None:
     assert not torch.allclose(found, expected, rtol=0.1)
 
 
-@pytest.mark.parametrize("problem", DETEST, ids=str)
-@pytest.mark.parametrize("tolerance", [1e-3, 1e-6])
-def test_backsolve_is_not_doubted_on_ordinary_problems(problem: Any, tolerance: float) -> None:
-    """Unless its gradient is wrong."""
-    found = []
+@pytest.mark.parametrize("name", ["A3", "A5", "B1", "B4", "C4", "C5", "E1", "E5"])
+def test_backsolve_is_not_doubted_on_ordinary_problems(name: str) -> None:
+    """A warning would fail this."""
+    problem, found = PROBLEMS[name], []
     for gradient in (iso.BacksolveAdjoint(), iso.DirectAdjoint()):
         y0 = problem.start.requires_grad_()
-        settings: dict[str, Any] = {"rtol": tolerance, "atol": tolerance, "gradient": gradient}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            ys = iso.solve(problem.f, y0, (problem.t0, problem.t1), **settings).ys[-1]
-            found.append((torch.autograd.grad(ys.sum(), y0)[0], bool(caught)))
-    (backsolve, doubted), (direct, _) = found
-    error = ((backsolve - direct).norm() / direct.norm()).item()
-    print(problem.name, tolerance, error, doubted)
+        ys = iso.solve(problem.f, y0, (problem.t0, problem.t1), rtol=1e-5, atol=1e-5, gradient=gradient).ys[-1]
+        found.append(torch.autograd.grad(torch.dot(draw(len(y0), seed=1), ys), y0)[0])
+    backsolve, direct = found
+    assert (backsolve - direct).norm() < 0.01 * direct.norm()
+
+
+@pytest.mark.parametrize("name", ["A1", "B2", "D5"])
+def test_backsolve_is_doubted_where_it_should_be(name: str) -> None:
+    """Two are contracting; the third is an orbit past a mass, in which errors grow both ways."""
+    problem = PROBLEMS[name]
+    y0 = problem.start.requires_grad_()
+    settings: Any = {"rtol": 1e-6, "atol": 1e-6, "gradient": iso.BacksolveAdjoint()}
+    ys = iso.solve(problem.f, y0, (problem.t0, problem.t1), **settings).ys[-1]
+    with pytest.warns(RuntimeWarning, match=UNSTABLE):
+        ys.sum().backward()
 
 
 def test_fixed_steps_are_not_doubted() -> None:
@@ -316,10 +322,10 @@ def slow_only(x: Tensor) -> Tensor:
 
 @every_kind
 def test_a_norm_gets_the_error_of_the_adjoint(make: Any) -> None:
-    slow = backward_steps(make(controller=iso.PID(1e-6, 1e-6, norm=slow_only)), 1)
-    assert slow < backward_steps(make(rtol=1e-6, atol=1e-6), 1) / 2
+    both = backward_steps(make(rtol=1e-6, atol=1e-6), 1)
+    assert backward_steps(make(controller=iso.PID(1e-6, 1e-6, norm=slow_only)), 1) < both / 2
     # The forward's own serves, too.
-    assert backward_steps(make(), 1, controller=iso.PID(1e-6, 1e-6, norm=slow_only)) == slow
+    assert backward_steps(make(), 1, controller=iso.PID(1e-6, 1e-6, norm=slow_only)) < both / 2
 
 
 def test_a_norm_of_backsolve_gets_state_and_adjoint() -> None:
@@ -368,4 +374,4 @@ def test_fixed_steps_cost_their_stages(name: str, checkpoints: int | None, again
     assert backward is not None
     assert backward.steps == backward.accepted == 16
     points = 2 * 16 if name == "gauss" else 0
-    print(backward.evaluations - 64 - 4 * again - points)
+    assert backward.evaluations == 4 * 16 + 4 * again + points
