@@ -121,7 +121,7 @@ def test_backsolve_warns_of_chaos() -> None:
     assert not torch.allclose(found, expected, rtol=0.1)
 
 
-@pytest.mark.parametrize("name", ["A3", "A5", "B1", "B4", "C4", "C5", "E1", "E5"])
+@pytest.mark.parametrize("name", ["A3", "A5", "B1", "B4", "C5", "E1", "E3", "E5"])
 def test_backsolve_is_not_doubted_on_ordinary_problems(name: str) -> None:
     """A warning would fail this."""
     problem, found = PROBLEMS[name], []

@@ -112,8 +112,9 @@ class Blocks:
         steps: list[Step] = []
         for place in range(first, min(first + self.size, replay.tape.length)):
             step, kept = replay.take(place, kept)
-            step = completed(field.of(step.lanes), replay.solver, step)
-            steps.append(step._replace(lanes=rows_of(lanes, step.lanes), carry=()))
+            # Of lanes that rest only the stages are without meaning.
+            stages = completed(field.of(step.lanes), replay.solver, step).stages
+            steps.append(step._replace(lanes=rows_of(lanes, step.lanes), stages=stages, carry=()))
         states = Interpolant(stack_steps(steps, self.stops), rows(self.sign, lanes), field.layout, replay.solver)
         with torch.enable_grad():  # else nobody would be put beside anyone
             part = field if len(self.a) == 1 else field.of(lanes).beside(source)
