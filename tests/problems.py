@@ -41,3 +41,10 @@ def _spiral(t: Tensor) -> Tensor:
 
 
 HOPF = Problem("Hopf", columns(_hopf), (0.5, 0.0), t1=4.0, exact=_spiral)
+
+
+def fitting(gradient: iso.Gradient, method: str = "tsit5") -> iso.Solver:
+    """Return the method, or its reversible form where the gradient method needs one."""
+    solver = iso.METHODS[method]
+    suits = getattr(gradient, "suits", lambda _: True)
+    return solver if suits(solver) else iso.Reversible(method)

@@ -1,5 +1,6 @@
 """What ``solve`` returns, and what it raises."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import spread
+from isocline.precision import without_autocast
 from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
-from isocline.tree import Tree
+from isocline.tree import Tree, describe
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Solution:
     """The solution of an initial value problem.
 
     Args:
-        ts: save times, float64: (T,), or (T, *batch) where lanes have their own.
+        ts: save times, float64 (float32 on devices without it): (T,), or (T, *batch) where lanes have their own.
         ys: states at ts, time axis first, in y0's structure: each tensor (T, *shape of y0's). Not reached: nan.
         status: a ``Status`` a lane, int64, of the batch shape (0-d in a joint solve).
         stats: counts of evaluations and steps.
@@ -95,6 +97,14 @@ class Solution:
     event_ys: Tree = None
     state: SolverState | None = None
 
+    def __repr__(self) -> str:
+        """Say what was solved, how it ended and what it cost, without the numbers themselves."""
+        times = f"{len(self.ts)} times from {self.ts[0].min().item():.6g} to {self.ts[-1].max().item():.6g}"
+        ended = Counter(Status(status).name for status in self.status.flatten().tolist())
+        how = ", ".join(name if self.status.ndim == 0 else f"{count} {name}" for name, count in ended.items())
+        work = f"{self.stats.evaluations} evaluations, {int(torch.as_tensor(self.stats.steps).sum())} steps"
+        return f"Solution(ys={describe(self.ys)}, {times}; {how}; {work})"
+
     def __call__(self, t: "Tensor | float") -> Tree:
         """Return the state at any time between start and end, by the method's own interpolant.
 
@@ -106,7 +116,8 @@ class Solution:
         """
         if self.interpolant is None:
             raise ValueError("this solution has no dense output; call solve(..., dense=True)")
-        return self.interpolant(torch.as_tensor(t, dtype=self.ts.dtype, device=self.ts.device))
+        with without_autocast(self.ts.device):
+            return self.interpolant(torch.as_tensor(t, dtype=self.ts.dtype, device=self.ts.device))
 
     @property
     def success(self) -> Tensor:

@@ -59,9 +59,9 @@ class Continuous(Gradient):
 
     def _fitted(self, problem: Problem, solver: Solver, controller: Controller) -> Controller:
         """Return the controller for the problem, checked."""
-        controller = controller.fitted(problem.field.layout)
-        times = problem.times.detach()
-        controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, problem.y0.dtype)
+        layout, times = problem.field.layout, problem.times.detach()
+        controller = controller.fitted(layout)
+        controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, layout.precision)
         return controller
 
 
@@ -159,4 +159,4 @@ def _stops(gradients: Tensor) -> list[int]:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=1).to(torch.float64)
+    return (a * b).sum(dim=1)

@@ -117,11 +117,12 @@ class Splitting(Solver):
         like = layout.like
         parts = list(like.values()) if isinstance(like, dict) else like
         pair = isinstance(parts, (tuple, list)) and len(parts) == 2 and all(part is None for part in parts)
-        if not pair or layout.shapes[0] != layout.shapes[1]:
+        if not pair or (layout.shapes[0], layout.dtypes[0]) != (layout.shapes[1], layout.dtypes[1]):
             shapes = ", ".join(str(tuple(shape)) for shape in layout.shapes)
             raise ValueError(
                 f"{self.name!r} solves for a pair (q, p): y0 must be a tuple, list or dict of two tensors of one "
-                f"shape; got {'one tensor' if layout.single else 'a ' + type(like).__name__} with shapes {shapes}. "
+                f"shape and dtype; got {'one tensor' if layout.single else 'a ' + type(like).__name__} with shapes "
+                f"{shapes}. "
                 "Write y0=(q, p), and let f(t, (q, p)) return (dq, dp), where dq depends on p only and dp on q only"
             )
 
