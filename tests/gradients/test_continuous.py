@@ -103,9 +103,7 @@ def test_chaos(gradient: iso.Gradient) -> None:
     direction = draw(6, seed=1)
     with torch.no_grad():
         up, down = (
-            chaos(
-                None, torch.tensor(LORENZ) + step * direction[:3], torch.tensor([1.0, 1.5, 20.0]) + step * direction[3:]
-            )
+            chaos(None, leaf(*LORENZ) + step * direction[:3], leaf(1.0, 1.5, 20.0) + step * direction[3:])
             for step in (1e-9, -1e-9)
         )
     slope = torch.dot(torch.cat(expected), direction)
