@@ -11,10 +11,12 @@ from isocline.gradients import (
     Gradient,
     InterpolatingAdjoint,
     RecursiveCheckpointAdjoint,
+    ReversibleAdjoint,
 )
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
 from isocline.per_lane import PerLane
+from isocline.quadrature import Quadrature
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
@@ -35,6 +37,7 @@ from isocline.solvers import (
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
+from isocline.tracking import Work, track
 
 try:
     __version__ = version("isocline")
@@ -63,9 +66,12 @@ __all__ = [
     "LinearInterpolation",
     "NeuralODE",
     "PerLane",
+    "Quadrature",
     "Radau",
     "RecursiveCheckpointAdjoint",
+    "Regularised",
     "Reversible",
+    "ReversibleAdjoint",
     "Rosenbrock",
     "RosenbrockTableau",
     "RungeKutta",
@@ -78,6 +84,10 @@ __all__ = [
     "Stats",
     "Status",
     "SteadyState",
+    "StepSchedule",
     "Tableau",
+    "ToleranceSchedule",
+    "Work",
     "solve",
+    "track",
 ]

@@ -6,10 +6,12 @@ from isocline.gradients.checkpoint import RecursiveCheckpointAdjoint
 from isocline.gradients.direct import DirectAdjoint
 from isocline.gradients.gauss import GaussAdjoint
 from isocline.gradients.interpolating import InterpolatingAdjoint
+from isocline.gradients.reversible import ReversibleAdjoint
 
 GRADIENTS: dict[str, Gradient] = {
     "direct": DirectAdjoint(),
     "checkpoint": RecursiveCheckpointAdjoint(),
+    "reversible": ReversibleAdjoint(),
     "backsolve": BacksolveAdjoint(),
     "interpolating": InterpolatingAdjoint(),
     "gauss": GaussAdjoint(),
@@ -24,4 +26,5 @@ __all__ = [
     "Gradient",
     "InterpolatingAdjoint",
     "RecursiveCheckpointAdjoint",
+    "ReversibleAdjoint",
 ]

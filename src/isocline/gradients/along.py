@@ -17,7 +17,7 @@ from isocline.gradients.treeverse import reverse
 from isocline.numbers import Number
 from isocline.observers import Save, Tape
 from isocline.problem import Outputs, Problem
-from isocline.solvers.base import BlackBox
+from isocline.solvers.base import BlackBox, Solver
 from isocline.solvers.splitting import Splitting
 
 
@@ -37,6 +37,10 @@ class Along(Continuous):
         super().__post_init__()
         if self.checkpoints is not None:
             check_whole("checkpoints", self.checkpoints, 1)
+
+    def suits(self, solver: Solver) -> bool:
+        """Whether it can solve backwards by this method, if it has none of its own, and has its steps."""
+        return super().suits(solver) and not (self.method is None and isinstance(solver, Splitting))
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, recording a tape."""

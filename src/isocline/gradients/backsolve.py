@@ -74,10 +74,9 @@ class BacksolveAdjoint(Continuous):
         -0.6065
     """
 
-    @property
-    def needs_steps(self) -> bool:
-        """No: it needs the saved states only."""
-        return False
+    def suits(self, solver: Solver) -> bool:
+        """Whether it can solve backwards by this method, if it has none of its own; it needs the saved states only."""
+        return self.method is not None or solver.integrates
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, remembering only the saved states."""

@@ -163,5 +163,5 @@ def _bounds(tape: Tape, size: int, end: Tensor) -> Tensor:
     """Return where the blocks begin, and the last ends, in each lane: (B + 1, L)."""
     found = [end]
     for first in reversed(range(0, tape.length, size)):
-        found.append(put(tape.lanes[first], found[-1], spread(tape.grid[first][0], end)))
+        found.append(put(tape.lanes[first], found[-1], spread(tape.starts[first], end)))
     return torch.stack(found[::-1])

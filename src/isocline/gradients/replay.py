@@ -29,7 +29,7 @@ class Replay:
         """Take a step without autograd; return it, and what comes before the next."""
         self.taken += 1
         lanes, (y, carry) = self.tape.lanes[index], kept
-        step, carry = take(self.field.of(lanes), self.solver, *self.tape.grid[index], y, carry)
+        step, carry = take(self.field.of(lanes), self.solver, *self.tape.interval(index), y, carry)
         stay = self._stay(index + 1)
         return step._replace(lanes=lanes), (rows(step.y1, stay), tuple(rows(part, stay) for part in carry))
 

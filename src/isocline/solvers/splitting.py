@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from isocline.layout import Layout
 from isocline.numbers import Number, column
-from isocline.solvers.base import Attempt, Carry, Field, Solver
+from isocline.solvers.base import Attempt, Carry, Field, Invertible, Tabled
 from isocline.solvers.hermite import hermite
 from isocline.state import Step
 from isocline.tableaus.composition import Composition
 
 
 @dataclass(frozen=True)
-class Splitting(Solver):
+class Splitting(Tabled, Invertible):
     r"""Kicks and drifts in turn, for ``q' = v(p, t)``, ``p' = a(q, t)``: leapfrog and what is composed of it.
 
     ``kick: p += k h a(q, t_q)``, ``drift: q += d h v(p, t_p)``, where each has its own time: t_q is what the drifts add
@@ -52,50 +53,21 @@ class Splitting(Solver):
     composition: Composition
     completed: bool = False
 
+    kind: ClassVar[str] = "symplectic"
+    error_order: ClassVar[None] = None  # steps of changing size would not conserve anything
+    weights: ClassVar[tuple[float, ...]] = ()  # the two halves of the state have weights of their own
+    dense_stages: ClassVar[int] = 3  # the way made, and f at both ends
+    integrates: ClassVar[bool] = False  # the state of the adjoint is no pair
+
     def __post_init__(self) -> None:
         """Check the type."""
         if not isinstance(self.composition, Composition):
             raise TypeError(f"Splitting needs a Composition, got {self.composition!r:.60}")
 
     @property
-    def name(self) -> str:
-        """The composition's name."""
-        return self.composition.name
-
-    @property
-    def order(self) -> int:
-        """Order p of the method."""
-        return self.composition.order
-
-    @property
-    def error_order(self) -> int | None:
-        """None: there is no error estimate, and steps of changing size would not conserve anything."""
-        return None
-
-    @property
-    def kind(self) -> str:
-        """One kind for all compositions."""
-        return "symplectic"
-
-    @property
-    def citation(self) -> str:
-        """The composition's."""
-        return self.composition.citation
-
-    @property
-    def dense_order(self) -> int:
-        """Degree up to which polynomials are interpolated exactly."""
-        return 3
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """None: the two halves of the state have weights of their own."""
-        return ()
-
-    @property
-    def integrates(self) -> bool:
-        """No: and the state of the adjoint is no pair."""
-        return False
+    def table(self) -> Composition:
+        """The composition."""
+        return self.composition
 
     @property
     def evaluations(self) -> int:
@@ -106,11 +78,6 @@ class Splitting(Solver):
     def late_stages(self) -> int:
         """f at both ends."""
         return 0 if self.completed else 2
-
-    @property
-    def dense_stages(self) -> int:
-        """The way made, and f at both ends."""
-        return 3
 
     def check(self, layout: Layout) -> None:
         """Refuse a state that is not a pair (q, p)."""
@@ -126,7 +93,7 @@ class Splitting(Solver):
                 "Write y0=(q, p), and let f(t, (q, p)) return (dq, dp), where dq depends on p only and dp on q only"
             )
 
-    def completing(self) -> Solver:
+    def completing(self) -> "Splitting":
         """Return the method that evaluates f at the end of each step."""
         return replace(self, completed=True)
 
@@ -151,6 +118,11 @@ class Splitting(Solver):
             return Attempt(y1, None, (), (k,))
         f1 = f(t1, y1)
         return Attempt(y1, None, (y1 - y0, carry[0], f1), (f1,))
+
+    def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """The same step in the other direction of time: the lengths are the same from both ends."""
+        attempt = self.step(f, t1, t0, y1, carry)
+        return attempt.y1, attempt.carry
 
     def complete(self, f: Field, step: Step) -> Step:
         """Return the step with f at both ends."""
