@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import isocline as iso
 from isocline.gradients import GRADIENTS
+from problems import fitting
 
 
 class Field(nn.Module):
@@ -50,7 +51,7 @@ def test_nested_states() -> None:
 
 @pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS)
 def test_trains_with_every_gradient(layer: iso.NeuralODE, gradient: iso.Gradient) -> None:
-    layer.gradient = gradient
+    layer.gradient, layer.method = gradient, fitting(gradient)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
     losses = []
     for _ in range(12):

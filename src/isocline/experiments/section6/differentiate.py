@@ -69,5 +69,4 @@ def exact_gradient(case: Case) -> Tensor:
 def suited(gradient: iso.Gradient, method: str) -> iso.Solver:
     """The method, or its reversible form if the gradient method needs one."""
     solver = iso.METHODS[method]
-    suits = getattr(gradient, "suits", lambda solver: True)
-    return solver if suits(solver) else iso.Reversible(solver)
+    return solver if gradient.suits(solver) else iso.Reversible(solver)
