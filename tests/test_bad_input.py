@@ -232,6 +232,14 @@ BAD = {
     ),
     "checkpoints is a float": Bad(lambda: iso.RecursiveCheckpointAdjoint(2.5), ValueError, "checkpoints must be"),  # type: ignore[arg-type]
     "checkpoints is a string": Bad(lambda: iso.RecursiveCheckpointAdjoint("4"), ValueError, "checkpoints must be"),  # type: ignore[arg-type]
+    "interpolating with both": Bad(
+        lambda: iso.InterpolatingAdjoint(controller=iso.PID(), rtol=1e-3),
+        ValueError,
+        "give InterpolatingAdjoint either a controller or rtol and atol",
+    ),
+    "gauss with no checkpoints": Bad(
+        lambda: iso.GaussAdjoint(checkpoints=0), ValueError, "checkpoints must be a whole number >= 1"
+    ),
     "backsolve max_steps of 0": Bad(backsolve(max_steps=0), ValueError, "max_steps must be a whole number >= 1"),
     "backsolve controller is a number": Bad(backsolve(controller=0.1), TypeError, "controller must be"),
     "backsolve method is a number": Bad(backsolve(method=3), ValueError, "unknown method 3"),

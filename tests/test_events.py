@@ -13,6 +13,7 @@ GRADIENTS = {
     "direct": iso.DirectAdjoint(),
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
     "backsolve": iso.BacksolveAdjoint(),
+    "interpolating": iso.InterpolatingAdjoint(),
 }
 TIGHT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
 

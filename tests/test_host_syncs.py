@@ -19,6 +19,7 @@ GRADIENTS = {
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
     "checkpoint of 3": iso.RecursiveCheckpointAdjoint(3),
     "backsolve": iso.BacksolveAdjoint(),
+    "interpolating": iso.InterpolatingAdjoint(),
 }
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS.keys())
 

@@ -57,6 +57,8 @@ def test_the_names_are_there() -> None:
         "BacksolveAdjoint",
         "DirectAdjoint",
         "FixedStep",
+        "GaussAdjoint",
+        "InterpolatingAdjoint",
         "NeuralODE",
         "RecursiveCheckpointAdjoint",
         "RungeKutta",

@@ -13,6 +13,7 @@ GRADIENTS = {
     "direct": iso.DirectAdjoint(),
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
     "backsolve": iso.BacksolveAdjoint(),
+    "interpolating": iso.InterpolatingAdjoint(),
 }
 
 

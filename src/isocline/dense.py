@@ -39,17 +39,28 @@ class Interpolant:
             raise ValueError(f"times must be one time, (S,) or (S, *batch) with batch {batch}; got {tuple(t.shape)}")
         return t.reshape(-1, lanes) if t.ndim > 1 else t.reshape(-1, 1).expand(-1, lanes)
 
-    def evaluate(self, times: Tensor) -> Tensor:
-        """Return the states (S, L, n) at times (S, L) that are known to lie inside."""
-        count, lanes = times.shape
-        ends = (self.dense.t1.detach() * self.sign).T.contiguous()
-        wanted = (times.detach() * self.sign).T.contiguous()
+    def evaluate(self, times: Tensor, lanes: Tensor | None = None) -> Tensor:
+        """Return the states (S, A, n) at times (S, A) that are known to lie inside, of some lanes (A,) or of all."""
+        t0, t1, y0, y1, stages = (part[self._places(times, lanes)] for part in self.dense)
+        step = Step(t0, t1, y0, y1, stages.unbind(dim=1), ())
+        return self.solver.interpolate(step, times.reshape(-1)).reshape(*times.shape, -1)
+
+    def lengths(self, times: Tensor, lanes: Tensor) -> Tensor:
+        """Return how long the steps are (S, A) that end at or after times (S, A) in some lanes (A,)."""
+        places = self._places(times, lanes)
+        return (self.dense.t1[places] - self.dense.t0[places]).abs().reshape(times.shape)
+
+    def _places(self, times: Tensor, lanes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the row and column, (S A,) each, of the step that holds each time."""
+        count, width = times.shape
+        ends, sign = (self.dense.t1.detach() * self.sign).T.contiguous(), self.sign
+        columns = torch.arange(width, device=times.device)
+        if lanes is not None:
+            columns, ends, sign = lanes, ends.index_select(0, lanes), self.sign.index_select(0, lanes)
+        wanted = (times.detach() * sign).T.contiguous()
         # The first step that ends at or after t; the steps in which a lane rested repeat its last end.
         rows = torch.searchsorted(ends, wanted).clamp(max=len(self.dense.t1) - 1).T.flatten()
-        columns = torch.arange(lanes, device=rows.device).repeat(count)
-        t0, t1, y0, y1, stages = (part[rows, columns] for part in self.dense)
-        step = Step(t0, t1, y0, y1, stages.unbind(dim=1), ())
-        return self.solver.interpolate(step, times.reshape(-1)).reshape(count, lanes, -1)
+        return rows, columns.repeat(count)
 
 
 def check_range(times: Tensor, first: Tensor, last: Tensor, sign: Number) -> None:

@@ -188,14 +188,14 @@ class Tape(Observer):
     """Records what a replay needs: the accepted grid, the picks, and states to restart from.
 
     Args:
-        budget: most states kept; None keeps the one before every accepted step. When full, every other state is
-            dropped, so those kept stay evenly spread whatever the number of steps.
+        room: how many states are kept at most while they are those before every so many steps. When full, every other
+            state is dropped, so those kept stay evenly spread whatever the number of steps.
         save: the observer, asked before this one, whose picks are recorded.
     """
 
-    def __init__(self, budget: int | None, save: Save | None) -> None:
+    def __init__(self, room: Callable[[int], float], save: Save | None) -> None:
         """Start empty."""
-        self.budget = budget
+        self.room = room
         self.save = save
         self.length = 0
         self.stride = 1
@@ -229,7 +229,7 @@ class Tape(Observer):
         return self.starts[index], self.ends[index]
 
     def _keep(self, index: int, step: Step) -> None:
-        if self.budget is not None and len(self.kept) == self.budget:
+        if len(self.kept) >= self.room(self.stride):
             self.thin()
             if index % self.stride:
                 return

@@ -132,24 +132,27 @@ class Solution:
         return ended_well(self.status)  # type: ignore[no-any-return]
 
 
-def failure_message(state: State, t_end: Tensor) -> str | None:
-    """Return what went wrong, where, and what to try; None if every lane arrived."""
+def failure_message(state: State, t_end: Tensor, lanes: Tensor | None = None) -> str | None:
+    """Return what went wrong, where, and what to try; None if every lane arrived. ``lanes`` says which the rows are."""
     if everywhere(ended_well(state.status)):
         return None
     each = (spread(x, t_end) for x in (state.t, state.status, state.steps))
     t, statuses, steps, t_end = (as_lanes(x) for x in (*each, t_end))
     failed = (~ended_well(statuses)).nonzero().flatten().tolist()
+    names = list(range(len(statuses))) if lanes is None else lanes.tolist()
     lines = []
     for status in sorted(set(statuses[failed].tolist())):
-        lanes = [lane for lane in failed if statuses[lane] == status]
-        lane = lanes[0]
-        who = "the solve" if len(statuses) == 1 else f"{len(lanes)} of {len(statuses)} lanes ({_some(lanes)})"
+        rows = [row for row in failed if statuses[row] == status]
+        row, who = rows[0], "the solve"
+        if len(statuses) > 1 or lanes is not None:
+            who = f"{len(rows)} of {len(statuses)} lanes ({some([names[row] for row in rows])})"
         lines.append(
-            f"{who} stopped at t={t[lane].item():.6g} of {t_end[lane].item():.6g} after "
-            f"{steps[lane].item()} steps, {Status(status).name}: {ADVICE[Status(status)]}"
+            f"{who} stopped at t={t[row].item():.6g} of {t_end[row].item():.6g} after "
+            f"{steps[row].item()} steps, {Status(status).name}: {ADVICE[Status(status)]}"
         )
     return "; ".join(lines)
 
 
-def _some(lanes: list[int], most: int = 5) -> str:
+def some(lanes: list[int], most: int = 5) -> str:
+    """Return the first few lanes, in words."""
     return ", ".join(map(str, lanes[:most])) + (", ..." if len(lanes) > most else "")

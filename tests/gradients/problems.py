@@ -20,8 +20,15 @@ ALL_GRADIENTS: dict[str, iso.Gradient] = {
     **{f"checkpoint-{k}": iso.RecursiveCheckpointAdjoint(k) for k in BUDGETS},
     **{f"reversible-{k}": iso.ReversibleAdjoint(k) for k in (1, 3)},
 }
-DISCRETE = [name for name in ALL_GRADIENTS if name != "backsolve"]
+CONTINUOUS = ("backsolve", "interpolating", "gauss")
+DISCRETE = [name for name in ALL_GRADIENTS if name not in CONTINUOUS]
 """Methods that give the gradient of the discrete solution."""
+ONE_BLOCK: dict[str, iso.Gradient] = {
+    **GRADIENTS,
+    "interpolating": iso.InterpolatingAdjoint(checkpoints=4096),
+    "gauss": iso.GaussAdjoint(checkpoints=4096),
+}
+"""Where blocks end depends on all lanes, and so do the adjoint's steps; with one block a lane is as it is alone."""
 
 
 def draw(*shape: int, seed: int) -> Tensor:

@@ -15,6 +15,7 @@ from .problems import (
     ALL_GRADIENTS,
     DISCRETE,
     LAYOUTS,
+    ONE_BLOCK,
     Inputs,
     draw,
     exact,
@@ -61,7 +62,14 @@ IN_SHORT = {*IMPLICIT, "ssprk33", "vern8", "vern9", "dopri8", "dop853"} - {"kenc
 """Iterating and many stages cost time: of methods that share one engine, one of a kind is tested in all layouts."""
 
 
-PAIRS = [(m, g) for m, g in product(ANY_STATE, GRADIENTS) if GRADIENTS[g].suits(iso.METHODS[m])]
+PAIRS = [
+    (m, g)
+    for m in ANY_STATE
+    for g in GRADIENTS
+    if GRADIENTS[g].suits(iso.METHODS[m])
+    # Where stages have no weights Gauss's points serve both.
+    if g != "gauss" or (m not in IN_SHORT and iso.METHODS[m].integrates and iso.METHODS[m].weights)
+]
 PLACES = [(m, layout) for m, layout in product(ANY_STATE, LAYOUTS) if m not in IN_SHORT or layout == "own-times"]
 every_place = pytest.mark.parametrize(("method", "layout"), PLACES)
 every_pair = pytest.mark.parametrize(("method", "gradient"), PAIRS)
@@ -125,12 +133,12 @@ def test_direct_is_the_gradient_of_the_discrete_solution(method: str, layout: st
 @every_pair
 def test_gradients_of_samples_are_those_of_each_alone(method: str, gradient: str) -> None:
     case = LAYOUTS["own-times"]
-    together = loose_gradients(method, gradient, "own-times")
+    settings = {"method": method, "controller": loose(method), "gradient": ONE_BLOCK[gradient]}
+    together = gradients(case, **settings)
     total = {key: torch.zeros_like(x) for key, x in together.items()}
     for lane in range(3):
         p = leaves_of(case)
         alone = {**p, "y0": p["y0"][lane : lane + 1], "ts": p["ts"][:, lane]}
-        settings = {"method": method, "controller": loose(method), "gradient": ALL_GRADIENTS[gradient]}
         loss = (case.weights()[:, lane : lane + 1] * states(case, alone, **settings)).sum()
         for key, x in zip(p, torch.autograd.grad(loss, list(p.values())), strict=True):
             total[key] += x

@@ -89,10 +89,11 @@ def test_looking_up_a_saved_time_is_the_saved_state(gradient: iso.Gradient) -> N
     torch.testing.assert_close(by_y0(True), by_y0(False), rtol=1e-12, atol=1e-12)
 
 
-def test_backsolve_has_no_dense_output_to_differentiate() -> None:
+@pytest.mark.parametrize("make", [iso.BacksolveAdjoint, iso.InterpolatingAdjoint, iso.GaussAdjoint])
+def test_continuous_adjoints_have_no_dense_output_to_differentiate(make: Any) -> None:
     y0 = torch.ones(1, requires_grad=True)
-    settings = {"dense": True, "gradient": iso.BacksolveAdjoint()}
-    with pytest.raises(ValueError, match=r"BacksolveAdjoint.*RecursiveCheckpointAdjoint.*no_grad"):
+    settings = {"dense": True, "gradient": make()}
+    with pytest.raises(ValueError, match=rf"{make.__name__}.*RecursiveCheckpointAdjoint.*no_grad"):
         iso.solve(lambda t, y: -y, y0, (0.0, 1.0), **settings)
     with torch.no_grad():
         sol = iso.solve(lambda t, y: -y, y0, (0.0, 1.0), **settings)

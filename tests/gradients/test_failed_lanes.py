@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 import isocline as iso
-from isocline.gradients import GRADIENTS
 from problems import fitting
 
-METHODS = {**GRADIENTS, "checkpoint-3": iso.RecursiveCheckpointAdjoint(3)}
+from .problems import ONE_BLOCK
+
+METHODS = {**ONE_BLOCK, "checkpoint-3": iso.RecursiveCheckpointAdjoint(3)}
 every_gradient = pytest.mark.parametrize("gradient", METHODS.values(), ids=METHODS)
 
 HEALTHY = [0, 2, 4]

@@ -208,6 +208,8 @@ FLAT: dict[str, Callable[[], iso.Gradient]] = {
     "checkpoint-8": partial(iso.RecursiveCheckpointAdjoint, 8),
     "reversible-8": partial(iso.ReversibleAdjoint, 8),
     "backsolve": iso.BacksolveAdjoint,
+    "interpolating-8": partial(iso.InterpolatingAdjoint, checkpoints=8),
+    "gauss-8": partial(iso.GaussAdjoint, checkpoints=8),
 }
 
 

@@ -16,6 +16,8 @@ FIRST_ORDER = {
     "checkpoint-2": iso.RecursiveCheckpointAdjoint(2),
     "reversible": iso.ReversibleAdjoint(),
     "backsolve": iso.BacksolveAdjoint(),
+    "interpolating": iso.InterpolatingAdjoint(),
+    "gauss": iso.GaussAdjoint(),
 }
 
 

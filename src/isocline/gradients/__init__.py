@@ -5,6 +5,8 @@ from isocline.gradients.base import Gradient
 from isocline.gradients.checkpoint import RecursiveCheckpointAdjoint
 from isocline.gradients.direct import DirectAdjoint
 from isocline.gradients.forward import ForwardMode
+from isocline.gradients.gauss import GaussAdjoint
+from isocline.gradients.interpolating import InterpolatingAdjoint
 from isocline.gradients.reversible import ReversibleAdjoint
 
 GRADIENTS: dict[str, Gradient] = {
@@ -12,6 +14,8 @@ GRADIENTS: dict[str, Gradient] = {
     "checkpoint": RecursiveCheckpointAdjoint(),
     "reversible": ReversibleAdjoint(),
     "backsolve": BacksolveAdjoint(),
+    "interpolating": InterpolatingAdjoint(),
+    "gauss": GaussAdjoint(),
 }
 """One of each with its defaults, by short name; the contract tests run over them."""
 
@@ -20,7 +24,9 @@ __all__ = [
     "BacksolveAdjoint",
     "DirectAdjoint",
     "ForwardMode",
+    "GaussAdjoint",
     "Gradient",
+    "InterpolatingAdjoint",
     "RecursiveCheckpointAdjoint",
     "ReversibleAdjoint",
 ]

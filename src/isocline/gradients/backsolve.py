@@ -1,28 +1,40 @@
 """The continuous adjoint: the paper's Algorithm 1, with the gradients for all times of its Appendix C."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from isocline.checks import check_whole
 from isocline.compiled import backwards
-from isocline.controllers import PID, Controller, Tolerance
-from isocline.gradients.base import Gradient, run
+from isocline.controllers import PID, Controller
+from isocline.gradients.adjoint import AdjointField, Rebuilt
+from isocline.gradients.base import run
 from isocline.gradients.black_box import Restarts
 from isocline.gradients.captured import Captured
-from isocline.gradients.node import Cotangents, Gradients, Rule, attach
+from isocline.gradients.continuous import Continuous, ContinuousRule, Way, check_arrived
+from isocline.gradients.node import attach
 from isocline.gradients.sweep import Sweep
-from isocline.numbers import spread
 from isocline.problem import Outputs, Problem
-from isocline.solution import Stats
-from isocline.solvers import METHODS, Solver
+from isocline.solution import some
+from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
-from isocline.state import Status
+
+LOST = 100.0
+"""The rebuilt state may be off by so many tolerances; beyond that, by no more than half of the digits asked for."""
+
+FIXED = PID(rtol=1e-2, atol=1e-2)
+"""Judges the rebuilt state where steps are of a fixed size, so that no tolerance is known: all of it may be off."""
+
+ADVICE = (
+    "Where f contracts strongly, or is chaotic, solving it backwards is unstable: use RecursiveCheckpointAdjoint() or "
+    "InterpolatingAdjoint()"
+)
 
 
 @dataclass(frozen=True)
-class BacksolveAdjoint(Gradient):
+class BacksolveAdjoint(Continuous):
     r"""Solve the adjoint ODE backwards in time, rebuilding the state as it goes: memory O(1) in the number of steps.
 
     With ``a = dL/dy``: ``da/dt = -a^T df/dy``, ``dL/dtheta = integral of a^T df/dtheta dt`` from start to end, and
@@ -34,13 +46,17 @@ class BacksolveAdjoint(Gradient):
 
     The gradient is that of the exact solution, up to the tolerances; it is *not* the gradient of the discrete solution,
     and where solving backwards is unstable (strongly contracting or chaotic f) it is wrong: prefer
-    ``RecursiveCheckpointAdjoint`` there. First derivatives only.
+    ``InterpolatingAdjoint`` or ``RecursiveCheckpointAdjoint`` there. Where the state that is solved for backwards turns
+    out to be far off a saved one, a RuntimeWarning says by how much and in which lanes. First derivatives only.
 
     Args:
         method: name or solver for the backward solve; None is the forward's.
         rtol: its relative tolerance; None is the forward's.
         atol: its absolute tolerance; None is the forward's.
-        controller: its controller instead of tolerances.
+        controller: its controller instead of tolerances. A custom norm gets the scaled errors of state and adjoint side
+            by side, (L, 2 n): ``state, adjoint = x.chunk(2, dim=1)``, each in the order of y0's tensors. (That of the
+            forward solve, where no controller is given, gets one after the other, and the larger counts.) The error
+            control sees no parameters.
         max_steps: most attempted backward steps, not counting one for each save time; None is the forward's.
 
     Raises:
@@ -58,24 +74,6 @@ class BacksolveAdjoint(Gradient):
         -0.6065
     """
 
-    method: str | Solver | None = None
-    rtol: Tolerance | None = None
-    atol: Tolerance | None = None
-    controller: Controller | None = None
-    max_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the settings as far as they can be without a problem."""
-        if self.controller is not None and (self.rtol is not None or self.atol is not None):
-            raise ValueError("give BacksolveAdjoint either a controller or rtol and atol, not both")
-        if self.controller is not None and not isinstance(self.controller, Controller):
-            raise TypeError(f"controller must be FixedStep(dt) or PID(...), got {self.controller!r:.60}")
-        if not (self.method is None or isinstance(self.method, Solver) or self.method in METHODS):
-            raise ValueError(f"unknown method {self.method!r}; known are {', '.join(METHODS)}")
-        if self.max_steps is not None:
-            check_whole("max_steps", self.max_steps, 1)
-        PID(1.0 if self.rtol is None else self.rtol, 1.0 if self.atol is None else self.atol)  # checks them
-
     def suits(self, solver: Solver) -> bool:
         """Whether it can solve backwards by this method, if it has none of its own; it needs the saved states only."""
         return self.method is not None or solver.integrates
@@ -84,101 +82,70 @@ class BacksolveAdjoint(Gradient):
         """Solve without autograd, remembering only the saved states."""
         if not torch.is_grad_enabled():
             return run(problem)
-        solver, controller = self._backward_method(problem)
-        return attach(problem, _BacksolveAdjoint(solver, controller, self.max_steps or problem.max_steps))
-
-    def _backward_method(self, problem: Problem) -> tuple[Solver, Controller]:
-        solver = problem.solver
-        if self.method is not None:
-            solver = METHODS[self.method] if isinstance(self.method, str) else self.method
+        solver = self._backward_solver(problem)
         if not solver.integrates:
             raise ValueError(
                 f"BacksolveAdjoint cannot solve backwards by method {solver.name!r}; use DirectAdjoint() or "
                 "RecursiveCheckpointAdjoint(), or name another method: BacksolveAdjoint(method='tsit5')"
             )
-        controller = self.controller or problem.controller
-        if self.rtol is not None or self.atol is not None:
-            base = getattr(controller, "given", controller) if isinstance(controller, PID) else PID()
-            rtol = base.rtol if self.rtol is None else self.rtol
-            controller = replace(base, rtol=rtol, atol=base.atol if self.atol is None else self.atol)
-        layout = problem.field.layout
-        controller = controller.fitted(layout)
-        times = problem.times.detach()
-        controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, layout.precision)
-        return solver, controller
+        given = self._backward_controller(problem)
+        judge = PID(given.rtol, given.atol) if isinstance(given, PID) else FIXED
+        if self.controller is None and isinstance(given, PID) and callable(given.norm):
+            given = replace(given, norm=_LargerHalf(given.norm))
+        controller = self._fitted(problem, solver, given)
+        judge = judge.fitted(problem.field.layout)
+        return attach(problem, _BacksolveAdjoint(solver, controller, self.max_steps or problem.max_steps, judge))
 
 
-class _BacksolveAdjoint(Rule):
+@dataclass(frozen=True)
+class _LargerHalf:
+    """The norm of the forward solve for state and adjoint side by side, (L, 2 n): that of the one which is larger."""
+
+    norm: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y, a = x.tensor_split(2, dim=1)
+        return torch.maximum(self.norm(y), self.norm(a))
+
+
+class _BacksolveAdjoint(ContinuousRule):
     name = "BacksolveAdjoint"
 
-    def __init__(self, solver: Solver, controller: Controller, max_steps: int) -> None:
-        self.solver = solver
-        self.controller = controller
-        self.max_steps = max_steps
-        self.arrived: Tensor
+    def __init__(self, solver: Solver, controller: Controller, max_steps: int, judge: Controller) -> None:
+        self.solver, self.controller, self.max_steps, self.judge = solver, controller, max_steps, judge
 
-    def forward(self, problem: Problem, captured: Captured) -> Outputs:
-        """Solve."""
-        if problem.dense:
-            raise ValueError(
-                "dense output has no gradient through BacksolveAdjoint: put the times you need into ts, use "
-                "RecursiveCheckpointAdjoint, or solve under torch.no_grad()"
-            )
-        outputs = run(problem, captured.f0)
-        self.arrived = spread(outputs.state.status, problem.times) == int(Status.SUCCESS)
-        return outputs
+    def _solve(self, problem: Problem, captured: Captured) -> Outputs:
+        return run(problem, captured.f0)
 
-    def backward(
-        self, problem: Problem, captured: Captured, ys: Tensor, gradients: Cotangents, times: bool
-    ) -> Gradients:
-        """Solve (y, a) back to the start."""
-        ends, ys = _reached(problem.times.detach(), ys, self.arrived)
-        stops = _stops(gradients.ys)
-        sweep = self._sweep(problem, captured, ends[stops], ys[stops], gradients.ys[stops])
-        a = sweep.run(self.max_steps + len(stops))
-        times_bar = None
-        if times:
-            times_bar = torch.zeros_like(ends)
-            with torch.no_grad():
-                for stop in stops[:-1]:
-                    times_bar[stop] = _dot(gradients.ys[stop], captured.field(ends[stop], ys[stop]))
-                times_bar[0] -= _dot(a, captured.field(ends[0], ys[0]))
-        problem.stats.backward = Stats(
-            captured.field.evaluations, sweep.steps, sweep.accepted, sweep.steps - sweep.accepted
-        )
-        captured.field.evaluations = 0
-        return Gradients(times_bar, a + gradients.ys[0], tuple(sweep.inner_bar))
-
-    def _sweep(
-        self, problem: Problem, captured: Captured, stops: Tensor, ys: Tensor, bars: Tensor
-    ) -> "Sweep | Restarts":
+    def _back(self, problem: Problem, captured: Captured, stops: Tensor, ys: Tensor, bars: Tensor) -> Way:
+        most = self.max_steps + len(stops)
         if isinstance(self.solver, BlackBox):
-            return Restarts(captured, self.solver, self.controller, stops, ys, bars)
+            restarts = Restarts(captured, self.solver, self.controller, stops, ys, bars)
+            a = restarts.run(most)
+            return Way(a, tuple(restarts.inner_bar), restarts.steps, restarts.accepted)
+        rebuilt = Rebuilt(self.solver, ys, self.judge)
+        f = AdjointField(captured, captured.field, rebuilt, weighed=self.solver.weights is not None)
         leap = None
-        if problem.traced is not None and len(problem.y0) == 1 and self.solver.weights is not None:
+        if problem.traced is not None and len(ys[0]) == 1 and self.solver.weights is not None:
             leap = backwards(problem, problem.traced, self.solver, self.controller)
-        return Sweep(captured, self.solver, self.controller, stops, ys, bars, leap)
+        sweep = Sweep(f, self.solver, self.controller, stops, bars, leap)
+        state = sweep.run(rebuilt.join(ys[0], torch.zeros_like(ys[0])), most)
+        check_arrived(self.name, state, stops[-1], advice=f". {ADVICE}")
+        _warn(rebuilt)
+        return Way(rebuilt.split(state.t, state.y)[1], tuple(sweep.inner_bar), sweep.steps, sweep.accepted)
 
 
-def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:
-    """Let lanes that failed start back from the last save time they reached, where they repeat time and state."""
-    # Between the ends of a lane that goes nowhere nothing was saved.
-    ys = torch.where((times[0] == times[-1]).unsqueeze(1), ys[0], ys)
-    reached = ys.isfinite().all(dim=2)
-    last = (reached.sum(dim=0) - 1).clamp(min=0)
-    rows = torch.minimum(torch.arange(len(times), device=times.device).unsqueeze(1), last)
-    lanes = torch.arange(times.shape[1], device=times.device)
-    # A lane that failed at once takes another's place, because f need not be finite in its own, and goes nowhere there.
-    lanes = torch.where(arrived | (last > 0), lanes, last.argmax())
-    return times.gather(0, rows), ys[rows, lanes]
-
-
-def _stops(gradients: Tensor) -> list[int]:
-    """Indices of the save times that the loss depends on, the last first; both ends always (one host sync)."""
-    needed = gradients.flatten(1).ne(0).any(dim=1).tolist()
-    end = len(needed) - 1
-    return [end, *(i for i in range(end - 1, 0, -1) if needed[i]), 0]
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=1)
+def _warn(rebuilt: Rebuilt) -> None:
+    """Warn if the state was rebuilt so badly that the gradient cannot be what was asked for (one host sync)."""
+    limit = rebuilt.digits.sqrt().clamp(min=LOST)
+    worse = torch.where(rebuilt.off <= limit, 0.0, rebuilt.off).tolist()
+    lanes = [lane for lane, off in enumerate(worse) if off]
+    if not lanes:
+        return
+    where = "" if len(worse) == 1 else f" in {len(lanes)} of {len(worse)} lanes ({some(lanes)})"
+    warnings.warn(
+        f"BacksolveAdjoint: the state that was solved for backwards is off the saved one by {max(worse):.0e} times the "
+        f"tolerance{where}, so this gradient is not to be trusted. {ADVICE}",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -57,7 +57,7 @@ def run(problem: Problem, f0: Tensor | None = None, more: Sequence[MakeObserver]
     limit = problem.max_steps
     state = integrate(problem.field, problem.solver, problem.controller, state, t1, limit, observers, marks)
     arrived = where(state.status == int(Status.SUCCESS), state.y, torch.full_like(state.y, float("nan")))
-    dense = None if record is None else stack_steps(record, problem)
+    dense = None if record is None else _dense(record, problem)
     if save is not None:
         ys = save.saved.between(problem.y0, arrived)
     else:
@@ -79,13 +79,18 @@ def _reach(ts: Times) -> Reach:
     return Reach(ts.values[1:-1] if host is None else host[1:-1], ts.sign)
 
 
-def stack_steps(record: Record, problem: Problem) -> Dense:
-    """Stack recorded steps; a solve that made none gets one of length zero, so that y0 can be looked up."""
-    steps = _of_all_lanes(record.steps)
-    if not steps:
-        t, y = problem.times[:1], problem.y0.unsqueeze(0)
-        return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, problem.solver.dense_stages, 1))
-    t0, t1 = stack([step.t0 for step in steps], problem.times), stack([step.t1 for step in steps], problem.times)
+def _dense(record: Record, problem: Problem) -> Dense:
+    """Return all steps; a solve that made none gets one of length zero, so that y0 can be looked up."""
+    if record.steps:
+        return stack_steps(record.steps, problem.times)
+    t, y = problem.times[:1], problem.y0.unsqueeze(0)
+    return Dense(t, t, y, y, torch.zeros_like(y).unsqueeze(2).repeat(1, 1, problem.solver.dense_stages, 1))
+
+
+def stack_steps(steps: Sequence[Step], times: Tensor) -> Dense:
+    """Stack steps, of which the first has all lanes; their times become like ``times``."""
+    steps = _of_all_lanes(steps)
+    t0, t1 = stack([step.t0 for step in steps], times), stack([step.t1 for step in steps], times)
     y0, y1 = torch.stack([step.y0 for step in steps]), torch.stack([step.y1 for step in steps])
     return Dense(t0, t1, y0, y1, torch.stack([torch.stack(step.stages, dim=1) for step in steps]))
 

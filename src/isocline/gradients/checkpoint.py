@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from isocline.checks import check_whole
@@ -10,13 +9,12 @@ from isocline.gradients.base import Gradient
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.recorded import Recorded
+from isocline.gradients.replay import Replay
 from isocline.gradients.treeverse import reverse
-from isocline.gradients.walk import Walk, record, rows_of
-from isocline.loop import take
+from isocline.gradients.walk import Walk, record
 from isocline.numbers import Number
 from isocline.observers import Tape
 from isocline.problem import Outputs, Problem
-from isocline.solvers.base import Carry, Solver
 
 
 @dataclass(frozen=True)
@@ -79,34 +77,8 @@ class _RecursiveCheckpointAdjoint(Rule):
     ) -> Gradients:
         """Visit the steps backwards, from states that are kept or made again."""
         walk = Walk(problem, captured, self.tape, gradients, times)
-        again = _Again(problem.solver, captured, self.tape)
+        again = Replay(captured.field, problem.solver, self.tape)
         # Within a budget the tape's own states make room for others; without one they can serve another backward pass.
         stack = list(self.tape.kept) if self.budget is None else self.tape.kept
         reverse(stack, self.tape.length, self.budget, again.advance, walk.visit)
-        return walk.finish(self.end, again.steps + self.tape.length)
-
-
-class _Again:
-    """Takes steps of a tape again, without autograd."""
-
-    def __init__(self, solver: Solver, captured: Captured, tape: Tape) -> None:
-        self.solver, self.captured, self.tape = solver, captured, tape
-        self.steps = 0
-
-    def advance(self, state: tuple[Tensor, Carry], first: int, last: int) -> tuple[Tensor, Carry]:
-        """Take the steps first .. last-1."""
-        y, carry = state
-        for index in range(first, last):
-            self.steps += 1
-            f = self.captured.field.of(self.tape.lanes[index])
-            step, carry = take(f, self.solver, *self.tape.interval(index), y, carry)
-            stay = self._stay(index + 1)
-            y, carry = rows_of(step.y1, stay), tuple(rows_of(part, stay) for part in carry)
-        return y, carry
-
-    def _stay(self, index: int) -> Tensor | None:
-        """Return which rows of the step before go on in step ``index``, or None for all."""
-        before, lanes = self.tape.lanes[index - 1], self.tape.lanes[index]
-        if lanes is None or lanes is before:
-            return None
-        return lanes if before is None else torch.searchsorted(before, lanes)
+        return walk.finish(self.end, again.taken + self.tape.length)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class Gradients(NamedTuple):
 class Rule(ABC):
     """A forward pass without autograd, and its backward pass."""
 
-    name: ClassVar[str]
+    name: str
     """For messages."""
 
     @abstractmethod

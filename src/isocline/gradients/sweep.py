@@ -1,155 +1,111 @@
-"""The backward solve of ``BacksolveAdjoint``: state and adjoint together, from the last save time to the first."""
+"""A solve of the adjoint ODE backwards through stops, at which the loss's gradient joins."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from isocline.compiled import Leap
 from isocline.controllers import Controller
-from isocline.gradients.captured import Captured
+from isocline.gradients.adjoint import AdjointField, Evaluation
 from isocline.gradients.node import add
 from isocline.loop import advance, start, take
 from isocline.numbers import where
 from isocline.observers import interpolate, pairs
 from isocline.polynomials import gauss
 from isocline.rest import completed
-from isocline.solution import SolveError, failure_message
-from isocline.solvers.base import Carry, Field, Solver
+from isocline.solvers.base import Carry, Solver
 from isocline.state import State, Status, Step
 from isocline.stops import Stops, make_stops
 
 INSIDE = 3
-"""Evaluations in each step for the parameters' integral, if the method's own do not give it: an error of O(h^7)."""
+"""Points of Gauss's quadrature in a step of a method of variable order: an error of O(h^7)."""
 
 
-class Evaluation(NamedTuple):
-    """One evaluation of the adjoint field, with what is needed for the part of the parameters."""
-
-    k: Tensor
-    """What the adjoint field returned; held so that its identity stays its own."""
-    a: Tensor
-    dy: Tensor | None
-    """f with its graph, if lanes may step differently: then their weights must be known before the product."""
-    bars: Sequence[Tensor | None]
-    """``-a^T df/dtheta``, if there is one lane: its step may be weighed afterwards, and the graph is gone by now."""
-
-
-class AdjointField:
-    """The field of (y, a), each (L, n), side by side: ``(f, -a^T df/dy)``.
-
-    It remembers its evaluations, so that the part of the parameters can be had for those that lie on an accepted step.
-    """
-
-    def __init__(self, captured: Captured) -> None:
-        """Differentiate the captured field."""
-        self.captured = captured
-        self.evaluations: dict[int, Evaluation] = {}
-
-    def __call__(self, t: Tensor, ya: Tensor) -> Tensor:
-        """Evaluate f once, and its vector-Jacobian product with a."""
-        return self._evaluate(self.captured.field, t, ya)
-
-    def beside(self, source: Tensor) -> Field:
-        """Return it for lanes put in the place of others."""
-        with torch.enable_grad():
-            return partial(self._evaluate, self.captured.field.beside(source))
-
-    def _evaluate(self, field: Field, t: Tensor, ya: Tensor) -> Tensor:
-        y, a = ya.tensor_split(2, dim=1)
-        with torch.enable_grad():
-            y = y.detach().requires_grad_()
-            dy = field(t, y)
-        inner = self.captured.inner
-        da: Tensor | None = None
-        bars: Sequence[Tensor | None] = [None] * len(inner)
-        if dy.requires_grad:
-            self.captured.check([dy], known=[y])
-            if len(t) == 1:
-                da, *bars = torch.autograd.grad(dy, [y, *inner], -a, allow_unused=True)
-            else:
-                (da,) = torch.autograd.grad(dy, y, -a, retain_graph=bool(inner), allow_unused=True)
-        k = torch.cat([dy.detach(), torch.zeros_like(a) if da is None else da], dim=1)
-        self.evaluations[id(k)] = Evaluation(k, a, dy if len(t) > 1 and dy.requires_grad else None, bars)
-        return k
-
-    def pull(self, evaluation: Evaluation, weight: Tensor) -> Sequence[Tensor | None]:
-        """Return ``sum over lanes of weight (L,) a^T df/dtheta`` for each captured tensor."""
-        if len(weight) == 1:
-            return [None if bar is None else bar * -weight.to(bar.dtype) for bar in evaluation.bars]
-        if evaluation.dy is None:
-            return evaluation.bars
-        bar = weight.to(evaluation.a.dtype).unsqueeze(1) * evaluation.a
-        return torch.autograd.grad(evaluation.dy, self.captured.inner, bar, allow_unused=True, retain_graph=True)
+def points(solver: Solver) -> int:
+    """Return how many points of Gauss's quadrature over its steps are as accurate as a method."""
+    return INSIDE if solver.weights is None else (solver.order + 1) // 2
 
 
 class Sweep:
     """One continuous solve backwards through the stops.
 
     Args:
-        captured: the field and what it depends on.
-        solver: method for (y, a).
+        f: the adjoint field.
+        solver: method for it.
         controller: its step sizes.
-        stops: times (S, L): the last save time first, the start of the forward solve last.
-        ys: states saved there, (S, L, n).
-        bars: gradients of the loss with respect to them, (S, L, n).
+        stops: times (S, L): the last save time first, where the way back ends last.
+        bars: gradients of the loss with respect to the states there, (S, L, n).
         leap: a compiled loop from stop to stop, or None to make each attempt here.
     """
 
     def __init__(
         self,
-        captured: Captured,
+        f: AdjointField,
         solver: Solver,
         controller: Controller,
         stops: Tensor,
-        ys: Tensor,
         bars: Tensor,
         leap: "Callable[[Leap, Stops, int], tuple[Leap, int]] | None" = None,
     ) -> None:
         """Stand at the last save time."""
-        self.leap = leap
-        self.captured, self.solver, self.controller = captured, solver, controller
-        self.stops, self.ys, self.bars = stops, ys, bars
-        self.f = AdjointField(captured)
+        self.f, self.solver, self.controller, self.leap = f, solver, controller, leap
+        self.stops, self.bars = stops, bars
         self.lanes = torch.arange(stops.shape[1], device=stops.device)
         self.on_way = make_stops(stops)
         self.place = self.on_way.passed(stops[0])
         self.first: Evaluation | None = None
-        self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
-        self.steps = self.accepted = 0
+        self.inner_bar: list[Tensor | None] = [None] * len(f.captured.inner)
+        self.steps = self.accepted = self.attempts = 0
 
-    def run(self, max_steps: int) -> Tensor:
-        """Return a = dL/dy at the start, (L, n), without the gradient of the state saved there.
+    def run(self, x: Tensor, most: int, before: State | None = None, joined: Tensor | None = None) -> State:
+        """Solve to the last stop, from x at the first, to which the loss's gradient there is still to be added.
 
-        Raises:
-            SolveError: the backward solve failed.
+        Args:
+            x: the state, for ``f``.
+            most: most attempts.
+            before: has step sizes, and what the controller remembers, from a solve that came here.
+            joined: lanes of which it has none, (L,).
+
+        Returns:
+            State: with what is reached, without the gradient of the state saved at the last stop; or failed.
         """
         # Stops that tie with the first jump at once: in a lane that goes nowhere all but the start do.
         ahead = torch.arange(len(self.stops), device=self.lanes.device).unsqueeze(1) <= self.place
         ahead[-1] = False
-        a = (self.bars * ahead.unsqueeze(2)).sum(dim=0)
-        y = torch.cat([self.ys[0], a], dim=1)
-        state = start(self.f, self.solver, self.controller, self.stops[0], y, self.stops[-1])
+        y, a = self.f.trajectory.split(self.stops[0], x)
+        x = self.f.trajectory.join(y, a + (self.bars * ahead.unsqueeze(2)).sum(dim=0))
+        state = self._start(x, before, joined)
         self.first = self._evaluation(state.carry)
-        left = max_steps
         n_running = 1
-        while n_running and left:
-            state, n_running, attempts = self._attempt(state) if self.leap is None else self._leap(state, left)
-            left -= attempts
+        while n_running and self.attempts < most:
+            if self.leap is None:
+                state, n_running, attempts = self._attempt(state)
+            else:
+                state, n_running, attempts = self._leap(state, most - self.attempts)
+            self.attempts += attempts
         if n_running:
-            state = state._replace(
-                status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
-            )
-        if (message := failure_message(state, self.stops[-1])) is not None:
-            raise SolveError(f"backward pass of BacksolveAdjoint: {message}")
-        return state.y[:, y.shape[1] // 2 :]
+            out = torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
+            state = state._replace(status=out)
+        return state
+
+    def _start(self, x: Tensor, before: State | None, joined: Tensor | None) -> State:
+        f, t, t_end = self.f, self.stops[0], self.stops[-1]
+        if before is None or joined is not None:
+            state = start(f, self.solver, self.controller, t, x, t_end)
+        else:
+            carry = self.solver.init(f, t, x, lambda: f(t, x))
+            state = start(f, self.solver, self.controller, t, x, t_end, before=before._replace(carry=carry))
+        if before is not None and joined is not None:
+            memory = tuple(where(joined, new, old) for new, old in zip(state.memory, before.memory, strict=True))
+            state = state._replace(dt=where(joined, state.dt, before.dt), memory=memory)
+        return state._replace(status=where(t == t_end, int(Status.SUCCESS), state.status))
 
     def _leap(self, state: State, most: int) -> tuple[State, int, int]:
         """Solve until a stop is reached, with one lane; return as ``_attempt`` does."""
         assert self.leap is not None
-        zeros = tuple(torch.zeros_like(x) for x in self.captured.inner)
+        captured = self.f.captured
+        zeros = tuple(torch.zeros_like(x) for x in captured.inner)
         at, attempts = self.leap(Leap(state, self.place, state.t, zeros), self.on_way, most)
         self.inner_bar = add(self.inner_bar, at.inputs)
         new, place = at.state, at.place
@@ -162,15 +118,13 @@ class Sweep:
         self.place = place
         if n_running:
             new = new._replace(carry=self.solver.init(self.f, new.t, new.y, lambda: self.f(new.t, new.y)))
-        self.captured.field.evaluations += attempts * self.solver.evaluations
+        captured.field.evaluations += attempts * self.solver.evaluations
         return new, n_running, attempts
 
     def _attempt(self, state: State) -> tuple[State, int, int]:
         """Try one step in every lane; return the state, how many lanes still run (one host sync), and 1 attempt."""
         self.f.evaluations.clear()
-        new, step = advance(
-            self.f, self.solver, self.controller, self.on_way.target(state.t, state.dt, self.place), state
-        )
+        new, step = advance(self.f, self.solver, self.controller, self._target(state), state)
         place = self.on_way.passed(new.t)
         on_the_way = (new.status == Status.SUCCESS) & (place < len(self.stops) - 1)
         new = new._replace(status=torch.where(on_the_way, int(Status.RUNNING), new.status))
@@ -184,12 +138,21 @@ class Sweep:
             self.first = self._evaluation(step.stages[-1:])
         if n_arrived:
             new = self._arrive(new, step.t0, place, inside, n_inside)
-        # Methods with a past have none of a single attempt: it is lost only where the state jumps.
-        elsewhere = n_moved and n_rested and self.solver.weights is not None
+        # Lanes at stages of different attempts have no one evaluation to weigh.
+        elsewhere = n_moved and n_rested and self.f.weighed
         if n_running and (n_arrived or elsewhere):
             new = self._begin_again(new, place > self.place)
         self.place = place
         return new, n_running, 1
+
+    def _target(self, state: State) -> Tensor:
+        """Return where the next step may end: at the next stop, or one behind it that is within reach.
+
+        Methods with a past have none of a single step, through which stops inside are pulled back: no reach.
+        """
+        trajectory = self.f.trajectory
+        reach = trajectory.reach(state.t, state.dt) if trajectory.solver.weights else torch.zeros_like(state.dt)
+        return self.on_way.target(state.t, reach, self.place)
 
     def _begin_again(self, state: State, jumped: Tensor) -> State:
         """Carry nothing over in lanes whose state jumped; lanes now stand at stages of different attempts.
@@ -213,15 +176,15 @@ class Sweep:
         return self.f.evaluations.get(id(ks[0])) if ks else None
 
     def _integrate_parameters(self, step: Step) -> None:
-        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights if it has any."""
+        """Add ``integral of a^T df/dtheta`` over the step, by the method's own weights if its stages are weighed."""
         if not self.inner_bar:
             return
         h = step.t0 - step.t1  # time runs backwards here, the integral forwards
-        if self.solver.weights is None:
+        if not self.f.weighed:
             self._integrate_inside(step, h)
             return
         # Stages beyond those with weights serve interpolation only.
-        for weight, k in zip(self.solver.weights, step.stages, strict=False):
+        for weight, k in zip(self.solver.weights or (), step.stages, strict=False):
             evaluation = self.f.evaluations.get(id(k), self.first)
             if weight and evaluation is not None:
                 self.inner_bar = add(self.inner_bar, self.f.pull(evaluation, weight * h))
@@ -229,21 +192,21 @@ class Sweep:
     def _integrate_inside(self, step: Step, h: Tensor) -> None:
         """Add the same integral, by Gauss's quadrature on the method's interpolant."""
         step = completed(self.f, self.solver, step)
-        for place, weight in zip(*gauss(INSIDE), strict=True):
+        for place, weight in zip(*gauss(points(self.solver)), strict=True):
             t = step.t0 + place * (step.t1 - step.t0)
-            k = self.f(t, self.solver.interpolate(step, t))
-            self.inner_bar = add(self.inner_bar, self.f.pull(self.f.evaluations[id(k)], weight * h))
+            x = self.solver.interpolate(step, t)
+            self.inner_bar = add(self.inner_bar, self.f.by_parameters(t, x, weight * h))
 
     def _arrive(self, new: State, t0: Tensor, place: Tensor, inside: Tensor, n_inside: int) -> State:
         """Jump in the lanes that reached a stop: y becomes the saved state, a gains the loss's gradient there."""
-        y, a = new.y.tensor_split(2, dim=1)
-        arrived = (place > self.place).unsqueeze(1)
-        y = torch.where(arrived, self.ys[place, self.lanes], y)
-        at_start = (place == len(self.stops) - 1).unsqueeze(1)
-        a = a + torch.where(arrived & ~at_start, self.bars[place, self.lanes], 0.0)
+        y, a = self.f.trajectory.split(new.t, new.y)
+        arrived = place > self.place
+        y = self.f.trajectory.corrected(y, place, arrived)
+        jumps = arrived & (place < len(self.stops) - 1)
+        a = a + torch.where(jumps.unsqueeze(1), self.bars[place, self.lanes], 0.0)
         if n_inside:
             a = a + self._passed_inside(new.t, t0, y, inside, n_inside)
-        return new._replace(y=torch.cat([y, a], dim=1))
+        return new._replace(y=self.f.trajectory.join(y, a))
 
     def _passed_inside(self, t0: Tensor, t1: Tensor, y: Tensor, inside: Tensor, count: int) -> Tensor:
         """Gradient with respect to y at t0 of the stops passed between t1 and t0, through one forward step to t1.
@@ -251,14 +214,16 @@ class Sweep:
         A saved state is an output of that step, and what the loss wants of it is pulled back through the step at once:
         however many stops there are, it costs the stages of one step.
         """
-        f = self.captured.field
+        f, captured, solver = self.f.field, self.f.captured, self.f.trajectory.solver
         picks = pairs(self.place + 1, inside, count)
         with torch.enable_grad():
             y = y.detach().requires_grad_()
             end = torch.where(inside > 0, t1, t0)
-            step, _ = take(f, self.solver, t0, end, y, self.solver.init(f, t0, y, lambda: f(t0, y)))
-            rows = interpolate(f, self.solver, step, picks, self.stops)
-        self.captured.check([rows], known=[y])
-        bars = torch.autograd.grad(rows, [y, *self.captured.inner], picks.select(self.bars), allow_unused=True)
+            step, _ = take(f, solver, t0, end, y, solver.init(f, t0, y, lambda: f(t0, y)))
+            rows = interpolate(f, solver, step, picks, self.stops)
+        captured.check([rows], known=[y])
+        bars = torch.autograd.grad(
+            rows, [y, *captured.inner], picks.select(self.bars), allow_unused=True, retain_graph=self.f.shared
+        )
         self.inner_bar = add(self.inner_bar, bars[1:])
         return bars[0]

@@ -22,7 +22,8 @@ def record(problem: Problem, captured: Captured, budget: int | None) -> tuple[Ou
     tapes: list[Tape] = []
 
     def make(save: Save | None) -> Tape:
-        tapes.append(Tape(budget, save))
+        most = float("inf") if budget is None else budget
+        tapes.append(Tape(lambda stride: most, save))
         return tapes[0]
 
     outputs = run(problem, captured.f0, [make])
