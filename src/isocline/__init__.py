@@ -7,6 +7,7 @@ from isocline.events import Event, SteadyState
 from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
 from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.observers import Observer
 from isocline.per_lane import PerLane
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
@@ -18,6 +19,7 @@ from isocline.solvers import (
     Adams,
     AdamsFixed,
     Auto,
+    Collocation,
     Radau,
     Reversible,
     Rosenbrock,
@@ -44,6 +46,7 @@ __all__ = [
     "AugmentedNeuralODE",
     "Auto",
     "BacksolveAdjoint",
+    "Collocation",
     "Controller",
     "CubicHermite",
     "DirectAdjoint",
@@ -53,6 +56,7 @@ __all__ = [
     "ImplicitTableau",
     "LinearInterpolation",
     "NeuralODE",
+    "Observer",
     "PerLane",
     "Radau",
     "RecursiveCheckpointAdjoint",

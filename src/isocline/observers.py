@@ -13,13 +13,27 @@ from isocline.numbers import Number, spread, total
 from isocline.rest import completed
 from isocline.solvers.base import Carry, Solver
 from isocline.solvers.base import Field as FieldOfLanes
-from isocline.state import Step
+from isocline.state import State, Step
 
 
 class Observer(ABC):
     """Sees every attempted step, without a host synchronisation of its own.
 
     The loop fetches what all observers ``ask`` for in its one synchronisation and hands each its answer.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> class Sizes(iso.Observer):
+        ...     def __init__(self):
+        ...         self.accepted = []
+        ...     def ask(self, step):
+        ...         return int(step.t1 != step.t0)
+        ...     def see(self, step, moved):
+        ...         self.accepted += [step.t1 - step.t0] * moved
+        >>> sizes = Sizes()
+        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), observers=[sizes])
+        >>> len(sizes.accepted) == sol.stats.accepted, round(sum(sizes.accepted), 6)
+        (tensor(True), 1.0)
     """
 
     @abstractmethod
@@ -32,6 +46,9 @@ class Observer(ABC):
 
         Returns the rows in which the solve is to end with status EVENT, one flag each, or None for nowhere.
         """
+
+    def begin(self, state: State, goal: Number) -> None:  # noqa: B027
+        """Be told that a step is about to be attempted from here, of size ``state.dt`` but not beyond the goal."""
 
     def narrow(self, rows: Tensor) -> None:  # noqa: B027
         """Expect steps that have only these of the rows they had until now: the other lanes have ended."""

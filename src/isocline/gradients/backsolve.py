@@ -14,11 +14,13 @@ from isocline.gradients.captured import Captured
 from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.sweep import Sweep
 from isocline.numbers import spread
+from isocline.observers import Observer
 from isocline.problem import Outputs, Problem
 from isocline.solution import Stats
 from isocline.solvers import METHODS, Solver
 from isocline.solvers.base import BlackBox
 from isocline.state import Status
+from isocline.times import make_marks
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class BacksolveAdjoint(Gradient):
         atol: its absolute tolerance; None is the forward's.
         controller: its controller instead of tolerances.
         max_steps: most attempted backward steps, not counting one for each save time; None is the forward's.
+        step_ts: times at which backward steps are to end, besides the save times that the loss depends on; None is the
+            forward's.
+        observers: what watches the backward steps, of the state (y, a) side by side, (L, 2 n); they cannot end the solve.
 
     Raises:
         SolveError: in backward, when the adjoint cannot be solved.
@@ -63,6 +68,8 @@ class BacksolveAdjoint(Gradient):
     atol: Tolerance | None = None
     controller: Controller | None = None
     max_steps: int | None = None
+    step_ts: tuple[float, ...] | None = None
+    observers: tuple[Observer, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the settings as far as they can be without a problem."""
@@ -86,7 +93,11 @@ class BacksolveAdjoint(Gradient):
         if not torch.is_grad_enabled():
             return run(problem)
         solver, controller = self._backward_method(problem)
-        return attach(problem, _BacksolveAdjoint(solver, controller, self.max_steps or problem.max_steps))
+        marks = problem.marks
+        if self.step_ts is not None:
+            marks = make_marks("step_ts", self.step_ts, problem.field.layout) if self.step_ts else None
+        max_steps = self.max_steps or problem.max_steps
+        return attach(problem, _BacksolveAdjoint(solver, controller, max_steps, marks, self.observers))
 
     def _backward_method(self, problem: Problem) -> tuple[Solver, Controller]:
         solver = problem.solver
@@ -111,10 +122,19 @@ class BacksolveAdjoint(Gradient):
 class _BacksolveAdjoint(Rule):
     name = "BacksolveAdjoint"
 
-    def __init__(self, solver: Solver, controller: Controller, max_steps: int) -> None:
+    def __init__(
+        self,
+        solver: Solver,
+        controller: Controller,
+        max_steps: int,
+        marks: Tensor | None,
+        observers: tuple[Observer, ...],
+    ) -> None:
         self.solver = solver
         self.controller = controller
         self.max_steps = max_steps
+        self.marks = marks
+        self.observers = observers
         self.arrived: Tensor
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
@@ -155,9 +175,10 @@ class _BacksolveAdjoint(Rule):
         if isinstance(self.solver, BlackBox):
             return Restarts(captured, self.solver, self.controller, stops, ys, bars)
         leap = None
-        if problem.traced is not None and len(problem.y0) == 1 and self.solver.weights is not None:
+        eager = self.observers or self.marks is not None
+        if problem.traced is not None and len(problem.y0) == 1 and self.solver.weights is not None and not eager:
             leap = backwards(problem, problem.traced, self.solver, self.controller)
-        return Sweep(captured, self.solver, self.controller, stops, ys, bars, leap)
+        return Sweep(captured, self.solver, self.controller, stops, ys, bars, leap, self.marks, self.observers)
 
 
 def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor]:

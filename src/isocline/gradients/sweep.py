@@ -12,14 +12,14 @@ from isocline.controllers import Controller
 from isocline.gradients.captured import Captured
 from isocline.gradients.node import add
 from isocline.loop import advance, start, take
-from isocline.numbers import where
-from isocline.observers import interpolate, pairs
+from isocline.numbers import fetch, where
+from isocline.observers import Observer, interpolate, pairs
 from isocline.polynomials import gauss
 from isocline.rest import completed
 from isocline.solution import SolveError, failure_message
 from isocline.solvers.base import Carry, Field, Solver
 from isocline.state import State, Status, Step
-from isocline.stops import Stops, make_stops
+from isocline.stops import Marks, Stops, make_stops
 
 INSIDE = 3
 """Evaluations in each step for the parameters' integral, if the method's own do not give it: an error of O(h^7)."""
@@ -96,6 +96,8 @@ class Sweep:
         ys: states saved there, (S, L, n).
         bars: gradients of the loss with respect to them, (S, L, n).
         leap: a compiled loop from stop to stop, or None to make each attempt here.
+        marks: times at which steps are to end, too, (J, L), or None.
+        observers: what watches the attempts.
     """
 
     def __init__(
@@ -107,6 +109,8 @@ class Sweep:
         ys: Tensor,
         bars: Tensor,
         leap: "Callable[[Leap, Stops, int], tuple[Leap, int]] | None" = None,
+        marks: Tensor | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Stand at the last save time."""
         self.leap = leap
@@ -115,6 +119,8 @@ class Sweep:
         self.f = AdjointField(captured)
         self.lanes = torch.arange(stops.shape[1], device=stops.device)
         self.on_way = make_stops(stops)
+        self.marks = None if marks is None else Marks(marks, self.on_way.sign)
+        self.observers = observers
         self.place = self.on_way.passed(stops[0])
         self.first: Evaluation | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
@@ -168,9 +174,12 @@ class Sweep:
     def _attempt(self, state: State) -> tuple[State, int, int]:
         """Try one step in every lane; return the state, how many lanes still run (one host sync), and 1 attempt."""
         self.f.evaluations.clear()
-        new, step = advance(
-            self.f, self.solver, self.controller, self.on_way.target(state.t, state.dt, self.place), state
-        )
+        goal = self.on_way.target(state.t, state.dt, self.place)
+        if self.marks is not None:
+            goal = self.marks.target(state.t, goal)
+        for observer in self.observers:
+            observer.begin(state, goal)
+        new, step = advance(self.f, self.solver, self.controller, goal, state)
         place = self.on_way.passed(new.t)
         on_the_way = (new.status == Status.SUCCESS) & (place < len(self.stops) - 1)
         new = new._replace(status=torch.where(on_the_way, int(Status.RUNNING), new.status))
@@ -179,6 +188,8 @@ class Sweep:
         counts = [new.status == Status.RUNNING, tried, moved, tried & ~moved, place > self.place, inside]
         n_running, n_tried, n_moved, n_rested, n_arrived, n_inside = torch.stack([c.sum() for c in counts]).tolist()
         self.steps, self.accepted = self.steps + n_tried, self.accepted + n_moved
+        for observer in self.observers:
+            observer.see(step, *fetch([observer.ask(step)]))
         if n_moved:
             self._integrate_parameters(step)
             self.first = self._evaluation(step.stages[-1:])

@@ -1,0 +1,102 @@
+"""What a caller gave, checked in torchdiffeq's order and with its exceptions, and packed."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isocline.compat.torchdiffeq.function import Function
+from isocline.compat.torchdiffeq.methods import SOLVERS, Method
+from isocline.compat.torchdiffeq.norms import Norm, Rows, as_rows, of_state
+from isocline.compat.torchdiffeq.stepping import Stepping, stepping
+from isocline.compat.torchdiffeq.structure import Structure, structure_of
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One call."""
+
+    func: Callable[..., Any]
+    structure: Structure
+    y0: Tensor
+    """Packed."""
+    t: Tensor
+    rtol: Any
+    atol: Any
+    method: Method
+    options: dict[str, Any]
+    """Those that the method knows."""
+
+    @property
+    def function(self) -> Function:
+        """The function over packed states."""
+        return Function(self.func, self.structure)
+
+    @property
+    def norm(self) -> Norm:
+        """Of a packed state."""
+        return of_state(self.options, self.structure)
+
+    @property
+    def descending(self) -> bool:
+        """Whether time runs backwards."""
+        return len(self.t) > 1 and bool(self.t[0] > self.t[1])
+
+    def stepping(self) -> Stepping:
+        """Return how to step forwards."""
+        plain = self.structure.shapes is None and "norm" not in self.options
+        norm: Rows | str = "rms" if plain else as_rows(self.norm, self.y0.shape)
+        options = with_grid(self.options, self.func, self.structure.unpack(self.y0.detach()))
+        return stepping(self.method, options, self.rtol, self.atol, norm, self.y0, self.t)
+
+
+def with_grid(options: dict[str, Any], func: Callable[..., Any], y0: Any) -> dict[str, Any]:
+    """Return the options with a grid constructor, if there is one, that needs the times only."""
+    make = options.get("grid_constructor")
+    return options if make is None else {**options, "grid_constructor": lambda t: make(func, y0, t)}
+
+
+def make_setup(
+    func: Callable[..., Any], y0: Any, t: Any, rtol: Any, atol: Any, method: str | None, options: Any, events: bool
+) -> Setup:
+    """Check.
+
+    Raises:
+        ValueError: an unknown method, or times that do not fit an event.
+        TypeError: times that are not floating point.
+        AssertionError: everything else that is wrong with state, times and tolerances.
+    """
+    if events and len(t) != 2:
+        raise ValueError(f"We require len(t) == 2 when in event handling mode, but got len(t)={len(t)}.")
+    structure = structure_of(y0)
+    rtol, atol = structure.tolerance("rtol", rtol), structure.tolerance("atol", atol)
+    packed = structure.pack(y0)
+    found = find_method(method)
+    known = found.known(method or "dopri5", options or {})
+    _check_times(t)
+    if t.device != packed.device:
+        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
+        t = t.to(packed.device)
+    return Setup(func, structure, packed, t, rtol, atol, found, known)
+
+
+def find_method(name: str | None) -> Method:
+    """Return the method of a name; None is dopri5."""
+    if name is None:
+        return SOLVERS["dopri5"]
+    if name not in SOLVERS:
+        names = '", "'.join(SOLVERS)
+        raise ValueError(f'Invalid method "{name}". Must be one of {{"{names}"}}.')
+    return SOLVERS[name]
+
+
+def _check_times(t: Any) -> None:
+    assert isinstance(t, Tensor), f"t must be a torch.Tensor; got {type(t).__name__}"
+    if not torch.is_floating_point(t):
+        raise TypeError(f"`t` must be a floating point Tensor but is a {t.type()}")
+    assert t.ndim == 1, f"t must be one dimensional; got {t.ndim} dimensions"
+    steps = t.detach().diff()
+    assert bool((steps > 0).all()) or bool((steps < 0).all()), "t must be strictly increasing or decreasing"
