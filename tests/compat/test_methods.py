@@ -1,4 +1,4 @@
-"""All methods: against closed forms, backwards in time, with tuples and tolerances of each number, and differentiated."""
+"""All methods: against closed forms, in both directions, with tuples and tolerances of each member, differentiated."""
 
 from functools import partial
 

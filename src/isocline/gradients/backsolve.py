@@ -46,7 +46,7 @@ class BacksolveAdjoint(Gradient):
         max_steps: most attempted backward steps, not counting one for each save time; None is the forward's.
         step_ts: times at which backward steps are to end, besides the save times that the loss depends on; None is the
             forward's.
-        observers: what watches the backward steps, of the state (y, a) side by side, (L, 2 n); they cannot end the solve.
+        observers: what watches the backward steps, of (y, a) side by side, (L, 2 n); they cannot end the solve.
 
     Raises:
         SolveError: in backward, when the adjoint cannot be solved.
@@ -153,7 +153,7 @@ class _BacksolveAdjoint(Rule):
     ) -> Gradients:
         """Solve (y, a) back to the start."""
         ends, ys = _reached(problem.times.detach(), ys, self.arrived)
-        stops = _stops(gradients.ys)
+        stops = _stops(gradients.ys, ends, self.marks)
         sweep = self._sweep(problem, captured, ends[stops], ys[stops], gradients.ys[stops])
         a = sweep.run(self.max_steps + len(stops))
         times_bar = None
@@ -194,11 +194,17 @@ def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor
     return times.gather(0, rows), ys[rows, lanes]
 
 
-def _stops(gradients: Tensor) -> list[int]:
-    """Indices of the save times that the loss depends on, the last first; both ends always (one host sync)."""
-    needed = gradients.flatten(1).ne(0).any(dim=1).tolist()
-    end = len(needed) - 1
-    return [end, *(i for i in range(end - 1, 0, -1) if needed[i]), 0]
+def _stops(gradients: Tensor, times: Tensor, marks: Tensor | None) -> list[int]:
+    """Indices of the save times that the loss depends on, the last first; both ends always (one host sync).
+
+    Where a step ends anyway the saved state is better than the one solved back to.
+    """
+    needed = gradients.flatten(1).ne(0).any(dim=1)
+    if marks is not None:
+        needed = needed | torch.isin(times, marks).all(dim=1)
+    chosen = needed.tolist()
+    end = len(chosen) - 1
+    return [end, *(i for i in range(end - 1, 0, -1) if chosen[i]), 0]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

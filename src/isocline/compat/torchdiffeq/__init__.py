@@ -7,8 +7,8 @@ What differs, and why, is in ``docs/migrating.md``.
 
 from isocline.compat.torchdiffeq.adjoint import odeint_adjoint
 from isocline.compat.torchdiffeq.dense import odeint_dense
-from isocline.compat.torchdiffeq.odeint_event import odeint_event
 from isocline.compat.torchdiffeq.odeint import odeint
+from isocline.compat.torchdiffeq.odeint_event import odeint_event
 
 __version__ = "0.2.5"
 """The version whose interface this is; some programs compare it."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import isocline as iso
 from isocline.compat.torchdiffeq.callbacks import callbacks
-from isocline.compat.torchdiffeq.methods import Method
+from isocline.compat.torchdiffeq.methods import DEFAULT, Method
 from isocline.compat.torchdiffeq.norms import as_adjoint_rows, of_adjoint
 from isocline.compat.torchdiffeq.odeint import results
 from isocline.compat.torchdiffeq.setup import Setup, find_method, make_setup, with_grid
@@ -83,7 +83,11 @@ def odeint_adjoint(
         >>> field.net.weight.grad.shape
         torch.Size([2, 2])
     """
-    if adjoint_params is None and not isinstance(func, nn.Module):
+    if adjoint_params is not None:
+        listed = tuple(adjoint_params)
+    elif isinstance(func, nn.Module):
+        listed = tuple(find_parameters(func))
+    else:
         raise ValueError(
             "func must be an instance of nn.Module to specify the adjoint parameters; alternatively they can be "
             "specified explicitly via the `adjoint_params` argument. If there are no parameters then it is allowable "
@@ -94,7 +98,6 @@ def odeint_adjoint(
             "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`. So as `options` has "
             "been passed then `adjoint_options` must be passed as well."
         )
-    listed = tuple(find_parameters(func) if adjoint_params is None else adjoint_params)
     params = tuple(x for x in listed if x.requires_grad)
     if adjoint_options is None:
         adjoint_options = {key: value for key, value in (options or {}).items() if key != "norm"}
@@ -108,14 +111,14 @@ def odeint_adjoint(
     structure = setup.structure
     back = Backward(
         setup,
-        find_method(method if adjoint_method is None else adjoint_method),
-        method if adjoint_method is None else adjoint_method,
+        find_method(adjoint_method or method),
+        adjoint_method or method or DEFAULT,
         {**adjoint_options, "norm": of_adjoint(adjoint_options, setup.norm, structure)},
         setup.rtol if adjoint_rtol is None else structure.tolerance("adjoint_rtol", adjoint_rtol),
         setup.atol if adjoint_atol is None else structure.tolerance("adjoint_atol", adjoint_atol),
         params,
     )
-    watching = callbacks(func, setup.method, method or "dopri5", shown(setup))
+    watching = callbacks(func, setup.method, method or DEFAULT, shown(setup))
 
     def mark(ys: Tensor) -> Tensor:
         if not ys.requires_grad:
@@ -132,7 +135,7 @@ class Backward:
 
     setup: Setup
     method: Method
-    name: str | None
+    name: str
     options: dict[str, Any]
     """In which the norm is looked up at each step, because the caller can reach it."""
     rtol: Any
@@ -142,7 +145,7 @@ class Backward:
     def gradient(self) -> iso.Gradient:
         """Return it for ``isocline.solve``."""
         setup, shape = self.setup, self.setup.y0.shape
-        known = self.method.known(self.name or "dopri5", self.options)
+        known = self.method.known(self.name, self.options)
         if not self.method.choose(known).integrates:
             return iso.RecursiveCheckpointAdjoint()
         times = setup.t.detach()
@@ -151,13 +154,15 @@ class Backward:
             options["grid_constructor"] = _from_time_to_time(options["grid_constructor"])
         norm = as_adjoint_rows(self.options, shape, self.params)
         how = stepping(self.method, options, self.rtol, self.atol, norm, setup.y0, times.flip(0))
-        marks = [x for x in (how.step_t, None if self.method.fixed else how.jump_t) if x is not None]
+        # With fixed steps torchdiffeq begins anew at each time.
+        more = times[1:-1] if self.method.fixed else how.jump_t
+        marks = [x for x in (how.step_t, more) if x is not None and len(x)]
         return iso.BacksolveAdjoint(
             method=how.solver,
             controller=how.controller,
             max_steps=how.max_steps * max(len(times) - 1, 1),
             step_ts=tuple(torch.cat(marks).tolist()) if marks else (),
-            observers=callbacks(setup.func, self.method, self.name or "dopri5", self._shown, suffix="_adjoint"),
+            observers=callbacks(setup.func, self.method, self.name, self._shown, suffix="_adjoint"),
         )
 
     def _shown(self, rows: Tensor) -> Any:

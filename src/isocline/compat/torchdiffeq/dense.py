@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from isocline.compat.torchdiffeq.setup import make_setup
 from isocline.compat.torchdiffeq.solving import solved

@@ -1,7 +1,7 @@
 """Solves that end at an event, whose time is differentiable."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

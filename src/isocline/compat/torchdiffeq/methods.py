@@ -9,9 +9,14 @@ from typing import Any
 from isocline import ESDIRK, METHODS, AdamsFixed, Collocation, ImplicitTableau, RungeKutta, SciPy, Solver, Tableau
 
 ADAPTIVE = frozenset(
-    "norm dtype min_step max_step first_step step_t jump_t safety ifactor dfactor max_num_steps".split()
+    {"norm", "dtype", "min_step", "max_step", "first_step", "step_t", "jump_t"}
+    | {"safety", "ifactor", "dfactor", "max_num_steps"}
 )
-FIXED = frozenset("norm step_size grid_constructor interp perturb".split())
+FIXED = frozenset({"norm", "step_size", "grid_constructor", "interp", "perturb"})
+SCIPY = frozenset({"norm", "min_step", "max_step", "solver", "grid_points", "eps"})
+DEFAULT = "dopri5"
+"""The method that None stands for."""
+
 STEP, ACCEPT, REJECT = "callback_step", "callback_accept_step", "callback_reject_step"
 
 
@@ -136,7 +141,7 @@ SOLVERS: dict[str, Method] = {
     "explicit_adams": _adams(corrector=False),
     "implicit_adams": _adams(corrector=True),
     "fixed_adams": _adams(corrector=True),
-    "scipy_solver": Method(_scipy, frozenset("norm min_step max_step solver grid_points eps".split()), ()),
+    "scipy_solver": Method(_scipy, SCIPY, ()),
     "implicit_euler": _implicit(METHODS["implicit_euler"]),
     "implicit_midpoint": _implicit(Collocation((0.5,))),
     "trapezoid": _implicit(ESDIRK(TRAPEZOID)),

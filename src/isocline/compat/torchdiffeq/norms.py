@@ -18,7 +18,8 @@ Rows = Callable[[Tensor], Tensor]
 
 def rms(x: Tensor) -> Tensor:
     """Return the root mean square."""
-    return torch.linalg.vector_norm(x) / x.numel() ** 0.5
+    mean: Tensor = torch.linalg.vector_norm(x) / x.numel() ** 0.5
+    return mean
 
 
 def mixed(parts: Sequence[Tensor]) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor
 import isocline as iso
 from isocline.compat.torchdiffeq.callbacks import callbacks
 from isocline.compat.torchdiffeq.event import until
+from isocline.compat.torchdiffeq.methods import DEFAULT
 from isocline.compat.torchdiffeq.setup import Setup, make_setup
 from isocline.compat.torchdiffeq.solving import shown, solved
 
@@ -59,7 +60,7 @@ def odeint(
         (torch.Size([5, 3]), 0.3679)
     """
     setup = make_setup(func, y0, t, rtol, atol, method, options, event_fn is not None)
-    watching = callbacks(func, setup.method, method or "dopri5", shown(setup))
+    watching = callbacks(func, setup.method, method or DEFAULT, shown(setup))
     return results(setup, event_fn, watching, lambda ys: ys)
 
 

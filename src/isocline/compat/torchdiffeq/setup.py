@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isocline.compat.torchdiffeq.function import Function
-from isocline.compat.torchdiffeq.methods import SOLVERS, Method
+from isocline.compat.torchdiffeq.methods import DEFAULT, SOLVERS, Method
 from isocline.compat.torchdiffeq.norms import Norm, Rows, as_rows, of_state
 from isocline.compat.torchdiffeq.stepping import Stepping, stepping
 from isocline.compat.torchdiffeq.structure import Structure, structure_of
@@ -29,11 +28,8 @@ class Setup:
     method: Method
     options: dict[str, Any]
     """Those that the method knows."""
-
-    @property
-    def function(self) -> Function:
-        """The function over packed states."""
-        return Function(self.func, self.structure)
+    how: Stepping
+    """How to step forwards."""
 
     @property
     def norm(self) -> Norm:
@@ -44,13 +40,6 @@ class Setup:
     def descending(self) -> bool:
         """Whether time runs backwards."""
         return len(self.t) > 1 and bool(self.t[0] > self.t[1])
-
-    def stepping(self) -> Stepping:
-        """Return how to step forwards."""
-        plain = self.structure.shapes is None and "norm" not in self.options
-        norm: Rows | str = "rms" if plain else as_rows(self.norm, self.y0.shape)
-        options = with_grid(self.options, self.func, self.structure.unpack(self.y0.detach()))
-        return stepping(self.method, options, self.rtol, self.atol, norm, self.y0, self.t)
 
 
 def with_grid(options: dict[str, Any], func: Callable[..., Any], y0: Any) -> dict[str, Any]:
@@ -65,7 +54,7 @@ def make_setup(
     """Check.
 
     Raises:
-        ValueError: an unknown method, or times that do not fit an event.
+        ValueError: an unknown method, options that do not fit, or times that do not fit an event.
         TypeError: times that are not floating point.
         AssertionError: everything else that is wrong with state, times and tolerances.
     """
@@ -75,18 +64,20 @@ def make_setup(
     rtol, atol = structure.tolerance("rtol", rtol), structure.tolerance("atol", atol)
     packed = structure.pack(y0)
     found = find_method(method)
-    known = found.known(method or "dopri5", options or {})
+    known = found.known(method or DEFAULT, options or {})
     _check_times(t)
     if t.device != packed.device:
         warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         t = t.to(packed.device)
-    return Setup(func, structure, packed, t, rtol, atol, found, known)
+    plain = structure.shapes is None and "norm" not in known
+    norm: Rows | str = "rms" if plain else as_rows(of_state(known, structure), packed.shape)
+    how = stepping(found, with_grid(known, func, y0), rtol, atol, norm, packed, t)
+    return Setup(func, structure, packed, t, rtol, atol, found, known, how)
 
 
 def find_method(name: str | None) -> Method:
-    """Return the method of a name; None is dopri5."""
-    if name is None:
-        return SOLVERS["dopri5"]
+    """Return the method of a name; None is the default."""
+    name = name or DEFAULT
     if name not in SOLVERS:
         names = '", "'.join(SOLVERS)
         raise ValueError(f'Invalid method "{name}". Must be one of {{"{names}"}}.')

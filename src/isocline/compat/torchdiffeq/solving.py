@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 import isocline as iso
+from isocline.compat.torchdiffeq.function import Function
 from isocline.compat.torchdiffeq.setup import Setup
 
 
@@ -24,12 +25,12 @@ def solved(
     Raises:
         AssertionError: an adaptive method did not arrive. (A fixed one has nan from where the state is not finite.)
     """
-    how = setup.stepping()
+    how = setup.how
     # torchdiffeq counts from save time to save time.
     max_steps = most or how.max_steps * max(len(ts) - 1, 1)
     try:
         return iso.solve(
-            setup.function,
+            Function(setup.func, setup.structure),
             setup.y0,
             ts,
             method=how.solver,
@@ -45,10 +46,9 @@ def solved(
             throw=not setup.method.fixed,
         )
     except iso.SolveError as error:
-        assert error.solution is not None
-        if int(error.solution.status) == iso.Status.MAX_STEPS:
-            raise AssertionError(f"max_num_steps exceeded ({how.max_steps}>={how.max_steps}): {error}") from error
-        raise AssertionError(f"underflow in dt: {error}") from error
+        spent = error.solution is not None and int(error.solution.status) == iso.Status.MAX_STEPS
+        reason = f"max_num_steps exceeded ({how.max_steps}>={how.max_steps})" if spent else "underflow in dt"
+        raise AssertionError(f"{reason}: {error}") from error
 
 
 def shown(setup: Setup) -> Callable[[Tensor], Any]:

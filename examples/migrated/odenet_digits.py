@@ -47,7 +47,9 @@ def run() -> dict[str, Tensor]:
     images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
     targets = torch.tensor(labels)
     field = Field()
-    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), Block(field), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), Block(field), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10)
+    )
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     losses, forward = [], 0
     for step in range(10):
