@@ -20,7 +20,7 @@ class Watched(nn.Module):
 
     def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         self.accepted += 1
-        self.sizes.append(float(dt))
+        self.sizes.append(dt.item())
 
     def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         self.rejected += 1

@@ -98,7 +98,9 @@ def test_warning_of_params_without_gradient_beside_a_norm() -> None:
     params = (torch.ones(2), torch.ones(2, requires_grad=True))
     options = {"norm": lambda parts: parts[1].abs().max()}
     with pytest.warns(UserWarning, match="without requiring gradient"):
-        odeint_adjoint(lambda t, y: y, start(), torch.tensor([0.0, 1.0]), adjoint_params=params, adjoint_options=options)
+        odeint_adjoint(
+            lambda t, y: y, start(), torch.tensor([0.0, 1.0]), adjoint_params=params, adjoint_options=options
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         odeint_adjoint(lambda t, y: y, start(), torch.tensor([0.0, 1.0]), adjoint_params=params)
@@ -152,9 +154,7 @@ class TestNorms:
             seen.append([part.shape for part in parts])
             return sizes(*parts)
 
-        ys = odeint_adjoint(
-            lambda t, y: y, y0, self.t, adjoint_params=self.params, adjoint_options={"norm": norm}
-        )
+        ys = odeint_adjoint(lambda t, y: y, y0, self.t, adjoint_params=self.params, adjoint_options={"norm": norm})
         (ys[0] if tupled else ys).sum().backward()
         assert seen and all(s == [(), *shapes, *shapes, (7,), ()] for s in seen)
 
