@@ -99,6 +99,9 @@ class Save(Observer):
         self.latest = None
         if count:
             self.latest = picks = self.reach.advance(count, step.lanes)
+            if count == 1 and not self.solver.completes and self.reach.at_end(step):
+                self.saved.add(step.y1, picks, 1)
+                return
             f = self.field.of(step.lanes) if self.solver.completes else self.field
             self.saved.add(interpolate(f, self.solver, step, picks, self.times), picks, self.times.shape[1])
 
@@ -172,6 +175,10 @@ class Reach:
         if isinstance(first, Tensor):
             return pairs(first, self.done - first, count, lanes)
         return Picks(slice(first, self.done), None)
+
+    def at_end(self, step: Step) -> bool:
+        """Whether the last save time counted is known to be where the step ends: for one lane of float steps."""
+        return isinstance(self.ascending, list) and self.ascending[self.reached - 1] == step.t1 * self.sign
 
     def narrow(self, rows: Tensor) -> None:
         """Follow only the lanes in these rows."""
