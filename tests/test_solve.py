@@ -710,3 +710,18 @@ def test_large_numbers_are_not_infinite(batch_dims: int) -> None:
     y0 = torch.full((2, 1000), 1e36)
     sol = iso.solve(lambda t, y: torch.zeros_like(y), y0, (0.0, 1.0), batch_dims=batch_dims)
     assert torch.equal(sol.ys[-1], y0)
+
+
+def test_a_solution_is_shown_without_its_numbers() -> None:
+    ends = torch.tensor([1.0, 2.0, 3.0])
+    sol = iso.solve(decay, torch.ones(3, 2), (0.0, ends), batch_dims=1, max_steps=5, throw=False)
+    stopped = int((sol.status == iso.Status.MAX_STEPS).sum())
+    assert 0 < stopped < 3
+    shown = repr(sol)
+    assert "a torch.float32 tensor of shape (2, 3, 2), 2 times from 0 to 3" in shown
+    assert f"{3 - stopped} SUCCESS" in shown and f"{stopped} MAX_STEPS" in shown
+    assert f"{sol.stats.evaluations} evaluations, {int(sol.stats.steps.sum())} steps" in shown
+    whole = iso.solve(decay, torch.ones(2), (0.0, 1.0))
+    assert "; SUCCESS; " in repr(whole)
+    assert repr(whole.state) == "SolverState(t=1.0, method='tsit5')"
+    assert repr(iso.METHODS["tsit5"]) == "RungeKutta(tableau=Tableau('tsit5', order=5, stages=7))"

@@ -37,6 +37,10 @@ class SolverState:
     solver: Solver
     controller: Controller
 
+    def __repr__(self) -> str:
+        """Say where it stands."""
+        return f"SolverState(t={self.state.t}, method={self.solver.name!r})"
+
     def fit(self, solver: Solver, controller: Controller, y0: Tensor, times: Times) -> State:
         """Return the state for going on from y0 (L, n); raise ValueError if it belongs elsewhere."""
         if solver != self.solver:

@@ -1,5 +1,6 @@
 """What ``solve`` returns, and what it raises."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from isocline.numbers import spread
 from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
-from isocline.tree import Tree
+from isocline.tree import Tree, describe
 
 
 @dataclass
@@ -94,6 +95,14 @@ class Solution:
     event_ts: "Tensor | tuple[Tensor, ...] | None" = None
     event_ys: Tree = None
     state: SolverState | None = None
+
+    def __repr__(self) -> str:
+        """Say what was solved, how it ended and what it cost, without the numbers themselves."""
+        times = f"{len(self.ts)} times from {self.ts[0].min().item():.6g} to {self.ts[-1].max().item():.6g}"
+        ended = Counter(Status(status).name for status in self.status.flatten().tolist())
+        how = ", ".join(name if self.status.ndim == 0 else f"{count} {name}" for name, count in ended.items())
+        work = f"{self.stats.evaluations} evaluations, {int(torch.as_tensor(self.stats.steps).sum())} steps"
+        return f"Solution(ys={describe(self.ys)}, {times}; {how}; {work})"
 
     def __call__(self, t: "Tensor | float") -> Tree:
         """Return the state at any time between start and end, by the method's own interpolant.

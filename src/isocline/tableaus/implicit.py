@@ -71,6 +71,10 @@ class ImplicitTableau:
         object.__setattr__(self, "sums", (_terms(self.b), _terms(error)))
         object.__setattr__(self, "guesses", tuple(_extrapolation(self.c[:i], self.c[i]) for i in range(s)))
 
+    def __repr__(self) -> str:
+        """Say which it is, without its numbers."""
+        return f"ImplicitTableau({self.name!r}, order={self.order}, stages={self.stages})"
+
     def __hash__(self) -> int:
         """Hash cheaply."""
         return hash(self.name)

@@ -68,6 +68,10 @@ class RosenbrockTableau:
                 f"error and dense {s} entries"
             )
 
+    def __repr__(self) -> str:
+        """Say which it is, without its numbers."""
+        return f"RosenbrockTableau({self.name!r}, order={self.order}, stages={self.stages})"
+
     def __hash__(self) -> int:
         """Hash cheaply."""
         return hash(self.name)

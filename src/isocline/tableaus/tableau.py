@@ -95,6 +95,10 @@ class Tableau:
         object.__setattr__(self, "sum", _nonzero(self.b))
         object.__setattr__(self, "errors", tuple(_nonzero(_difference(self.b, row)) for row in embedded))
 
+    def __repr__(self) -> str:
+        """Say which it is, without its numbers."""
+        return f"Tableau({self.name!r}, order={self.order}, stages={self.stages})"
+
     def __hash__(self) -> int:
         """Hash cheaply: solves look up compiled programs by their method."""
         return hash(self.name)
