@@ -318,7 +318,11 @@ class TestFunctions:
         y0 = ones(2, 3), ones(1).squeeze(0)
         ys = odeint(lambda t, y: y, y0, span(0.7))
         assert [part.shape for part in ys] == [(1, 2, 3), (1,)]
-        assert odeint(decay, ones(4), span(0.7), method="scipy_solver").tolist() == [[1.0] * 4]
+        for method in SOLVERS:
+            assert odeint(decay, ones(4), span(0.7), method=method).tolist() == [[1.0] * 4]
+            y0 = ones(4).requires_grad_()
+            odeint_adjoint(decay, y0, span(0.7), method=method, adjoint_params=()).sum().backward()
+            assert y0.grad is not None and y0.grad.tolist() == [1.0] * 4
 
     def test_higher_derivatives(self) -> None:
         y0 = ones().requires_grad_()

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import gt, lt
 from typing import Any
 
 import torch
@@ -89,5 +90,6 @@ def _check_times(t: Any) -> None:
     if not torch.is_floating_point(t):
         raise TypeError(f"`t` must be a floating point Tensor but is a {t.type()}")
     assert t.ndim == 1, f"t must be one dimensional; got {t.ndim} dimensions"
-    steps = t.detach().diff()
-    assert bool((steps > 0).all()) or bool((steps < 0).all()), "t must be strictly increasing or decreasing"
+    times = t.detach().tolist()
+    ordered = all(map(lt, times, times[1:])) or all(map(gt, times, times[1:]))
+    assert ordered, "t must be strictly increasing or decreasing"

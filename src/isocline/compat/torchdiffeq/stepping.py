@@ -73,10 +73,13 @@ def _fixed(solver: Solver, options: Mapping[str, Any], t: Tensor) -> Stepping:
         raise ValueError("step_size and grid_constructor are mutually exclusive arguments.")
     if options.get("interp", "linear") not in ("linear", "cubic"):
         raise ValueError(f"Unknown interpolation method {options['interp']}")
-    grid = t.detach() if size is not None or make is None else make(t).detach()
-    assert bool(grid[0] == t[0]) and bool(grid[-1] == t[-1]), "a grid must begin and end where t does"
-    span = abs(float(t[-1].detach()) - float(t[0].detach()))
-    controller = FixedStep(span if size is None else float(size))
+    grid = t.detach()
+    first, last = grid[[0, -1]].tolist()
+    if make is not None:
+        grid = make(t).detach()
+        assert grid[[0, -1]].tolist() == [first, last], "a grid must begin and end where t does"
+    # A single time has no steps; any size will do.
+    controller = FixedStep((abs(last - first) or 1.0) if size is None else float(size))
     marks = grid[1:-1] if size is None and len(grid) > 2 else None
     jumps = None
     if options.get("perturb"):
