@@ -1,7 +1,9 @@
-"""Initial value problems on which the order of convergence is measured: smooth, with closed forms."""
+"""Initial value problems: smooth ones with closed forms, to measure orders; and stiff ones with parameters."""
 
 import torch
 from benchmarks.problems.problem import Problem, columns
+from benchmarks.problems.stiff import relaxing
+from benchmarks.problems.stiff import robertson as kinetics
 from torch import Tensor
 
 import isocline as iso
@@ -41,3 +43,23 @@ def _spiral(t: Tensor) -> Tensor:
 
 
 HOPF = Problem("Hopf", columns(_hopf), (0.5, 0.0), t1=4.0, exact=_spiral)
+
+
+def fitting(gradient: iso.Gradient, method: str = "tsit5") -> iso.Solver:
+    """Return the method, or its reversible form where the gradient method needs one."""
+    solver = iso.METHODS[method]
+    suits = getattr(gradient, "suits", lambda _: True)
+    return solver if suits(solver) else iso.Reversible(method)
+
+
+RATES = torch.tensor([0.04, 3e7, 1e4], dtype=torch.float64)
+
+
+def robertson(t: Tensor, y: Tensor, rates: Tensor) -> Tensor:
+    """Robertson's reactions with rates (3,), or (B, 3) for B samples."""
+    return kinetics(t, y, *rates.unbind(-1))
+
+
+def van_der_pol(t: Tensor, y: Tensor, mu: Tensor) -> Tensor:
+    """``y'' = mu^2 ((1 - y^2) y' - y)``; mu is 0-d, or (B,) for B samples."""
+    return relaxing(mu)(t, y)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.problems import PROBLEMS
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -39,6 +40,29 @@ def test_it_becomes_stiff_and_explicit_again() -> None:
     assert 10 < sol.stats.jacobians < sol.stats.steps - 40
     ts = torch.linspace(0, 30, 301, dtype=F64)
     assert_close(sol(ts)[:, 0], ts.cos(), rtol=0, atol=1e-3)
+
+
+def evaluations(name: str, method: str, tolerance: float, end: float) -> tuple[int, int]:
+    problem = PROBLEMS[name]
+    settings: dict[str, Any] = {"method": method, "rtol": tolerance, "atol": tolerance * problem.atol}
+    with torch.no_grad():
+        stats = iso.solve(problem.f, problem.start, (0.0, end), **settings).stats
+    return stats.evaluations, stats.jacobians
+
+
+def test_tight_tolerances_do_not_hide_stiffness() -> None:
+    """Accuracy keeps explicit steps below the edge of stability there: only trying shows how long others can be."""
+    auto, stiff = (evaluations("Robertson", method, 1e-8, 1e4)[0] for method in ("auto", "rodas5p"))
+    assert auto < 1.5 * stiff
+
+
+@pytest.mark.parametrize("name", ["Arenstorf", "Pleiades"])
+def test_trying_costs_little_where_nothing_is_stiff(name: str) -> None:
+    problem = PROBLEMS[name]
+    auto, jacobians = evaluations(name, "auto", 1e-7, problem.t1)
+    explicit, _ = evaluations(name, "tsit5", 1e-7, problem.t1)
+    assert 0 < jacobians < 15
+    assert auto < 1.08 * explicit
 
 
 @pytest.mark.parametrize("batch_dims", [0, 1])

@@ -74,12 +74,32 @@ BAD = {
         solve(y0=torch.ones(2, dtype=torch.int64)), TypeError, "write y0.float() or y0.double()"
     ),
     "y0 is bool": Bad(
-        solve(y0=torch.ones(2, dtype=torch.bool)), TypeError, "y0 must be floating point, got torch.bool"
+        solve(y0=torch.ones(2, dtype=torch.bool)), TypeError, "y0 must be floating point or complex, got torch.bool"
     ),
-    "y0 is complex": Bad(
-        solve(y0=torch.ones(2, dtype=torch.complex64)), TypeError, "y0 must be real, got torch.complex64"
+    "y0 of two precisions": Bad(
+        solve(y0=(Y, torch.ones(2, dtype=torch.complex128))),
+        TypeError,
+        "(or one real and its complex), got torch.float32 and torch.complex128",
     ),
-    "y0 of two dtypes": Bad(solve(y0=(Y, Y.double())), TypeError, "one dtype, got torch.float32 and torch.float64"),
+    "f returns complex numbers": Bad(
+        solve(lambda t, y: 1j * y),
+        TypeError,
+        "for a torch.float32 state; solve for a complex y0, or return a real result",
+    ),
+    "f returns real parts": Bad(
+        solve(lambda t, y: y.real, 1j * Y),
+        TypeError,
+        "for a torch.complex64 state; convert y0 or f's result with .to(torch.complex64)",
+    ),
+    "an event of complex numbers": Bad(
+        solve(y0=1j * Y, event=lambda t, y: y[0]), TypeError, "an event function must return a floating point tensor"
+    ),
+    "complex tolerances": Bad(
+        solve(y0=1j * Y, rtol=1j * Y), TypeError, "rtol must be real: it is for both parts of a complex number"
+    ),
+    "y0 of two dtypes": Bad(
+        solve(y0=(Y, Y.double())), TypeError, "one dtype (or one real and its complex), got torch.float32 and"
+    ),
     "y0 is empty": Bad(solve(y0=torch.ones(0)), ValueError, "y0 has an empty tensor of shape (0,)"),
     "y0 is an empty batch": Bad(solve(y0=torch.ones(0, 3), batch_dims=1), ValueError, "empty tensor of shape (0, 3)"),
     "y0 is an empty tuple": Bad(solve(y0=()), ValueError, "y0 holds no tensors"),

@@ -1,5 +1,6 @@
 """Backward differentiation formulas: exact on polynomials, of their order, and at SciPy's cost on stiff problems."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from math import exp, log
@@ -7,13 +8,16 @@ from math import exp, log
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
+from benchmarks.problems import Problem
+from benchmarks.problems.detest import van_der_pol
+from benchmarks.problems.reference import solve as scipy
+from benchmarks.problems.stiff import HIRES, ROBERTSON
 from torch import Tensor
 
 import isocline as iso
 from isocline.loop import take
 from orders import slope
-from problems import LOGISTIC, RELAXATION
+from problems import LOGISTIC, RATES, RELAXATION, robertson
 
 F64 = torch.float64
 
@@ -69,77 +73,30 @@ def test_measured_order(order: int) -> None:
     assert slope(errors) == pytest.approx(order, abs=0.2)
 
 
-def columns(*parts: Tensor) -> Tensor:
-    return torch.stack(torch.broadcast_tensors(*parts), dim=-1)
-
-
-def robertson(t: Tensor, y: Tensor, k: float | Tensor = 0.04) -> Tensor:
-    a, b, c = y.unbind(-1)
-    slow, fast = k * a - 1e4 * b * c, 3e7 * b**2
-    return columns(-slow, slow - fast, fast)
-
-
-def van_der_pol(t: Tensor, y: Tensor) -> Tensor:
-    x, v = y.unbind(-1)
-    return columns(v, 20 * (1 - x**2) * v - x)
-
-
-def hires(t: Tensor, y: Tensor) -> Tensor:
-    """Schafer 1975, in Hairer & Wanner 1996, IV.10."""
-    a, b, c, d, e, g, h, i = y.unbind(-1)
-    bound = 280 * g * i - 1.81 * h
-    return columns(
-        -1.71 * a + 0.43 * b + 8.32 * c + 0.0007,
-        1.71 * a - 8.75 * b,
-        -10.03 * c + 0.43 * d + 0.035 * e,
-        8.32 * b + 1.71 * c - 1.12 * d,
-        -1.745 * e + 0.43 * (g + h),
-        -280 * g * i + 0.69 * d + 1.71 * e - 0.43 * g + 0.69 * h,
-        bound,
-        -bound,
-    )
-
-
-# The field, its start and end, and the absolute over the relative tolerance.
+# With an absolute tolerance that suits all that is larger than the shortest-lived.
 STIFF = {
-    "Robertson": (robertson, (1.0, 0.0, 0.0), 1e4, 1e-4),
-    "HIRES": (hires, (1.0, *[0.0] * 6, 0.0057), 100.0, 1e-2),
-    "van der Pol": (van_der_pol, (2.0, 0.0), 30.0, 1.0),
+    "Robertson": replace(ROBERTSON, t1=1e4, atol=1e-4),
+    "HIRES": replace(HIRES, t1=100.0, atol=1e-2),
+    "van der Pol": Problem("van der Pol, mu=20", van_der_pol(20.0), (2.0, 0.0), t1=30.0),
 }
-
-
-def scipy(name: str, method: str, tolerance: float) -> tuple[Tensor, int]:
-    """The state at the end, and the evaluations of f besides those for the Jacobian."""
-    f, y0, t1, absolute = STIFF[name]
-
-    def numpy_field(t: float, y: object) -> object:
-        return f(torch.tensor(t, dtype=F64), torch.as_tensor(y)).numpy()
-
-    def jacobian(t: float, y: object) -> object:
-        return torch.func.jacrev(lambda y: f(torch.tensor(t, dtype=F64), y))(torch.as_tensor(y)).numpy()
-
-    atol = tolerance * absolute
-    there = solve_ivp(numpy_field, (0.0, t1), np.array(y0), method, rtol=tolerance, atol=atol, jac=jacobian)
-    return torch.from_numpy(there.y[:, -1].copy()), there.nfev
 
 
 @cache
 def reference(name: str) -> Tensor:
-    return scipy(name, "Radau", 1e-11)[0]
+    return torch.from_numpy(scipy(STIFF[name], "Radau", 1e-11).y[:, -1].copy())
 
 
 def distance(name: str, y: Tensor) -> float:
     """Error beside the size of each number that is above what the absolute tolerance thinks of."""
     end = reference(name)
-    return float(((y - end).abs() / (end.abs() + STIFF[name][3])).max())
+    return float(((y - end).abs() / (end.abs() + STIFF[name].atol)).max())
 
 
 def solve(name: str, tolerance: float, **settings: object) -> iso.Solution:
-    f, y0, t1, absolute = STIFF[name]
-    start = torch.tensor(y0, dtype=F64)
-    settings = {"method": "bdf", "rtol": tolerance, "atol": tolerance * absolute, **settings}
+    problem = STIFF[name]
+    settings = {"method": "bdf", "rtol": tolerance, "atol": tolerance * problem.atol, **settings}
     with torch.no_grad():
-        return iso.solve(f, start, (0.0, t1), **settings)  # type: ignore[arg-type]
+        return iso.solve(problem.f, problem.start, (0.0, problem.t1), **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["Robertson", "HIRES"])
@@ -154,10 +111,10 @@ def test_it_costs_no_more_than_scipys_at_equal_error(name: str, tolerance: float
     ours = solve(name, tolerance)
     points = []
     for i in (-2, -1, 0, 1):
-        y, calls = scipy(name, "BDF", tolerance * 10.0**i)
-        points.append((log(distance(name, y)), log(calls)))
-    theirs = exp(np.interp(log(distance(name, ours.ys[-1])), *zip(*sorted(points), strict=True)))
-    assert ours.stats.evaluations < 1.2 * theirs
+        theirs = scipy(STIFF[name], "BDF", tolerance * 10.0**i)
+        points.append((log(distance(name, torch.from_numpy(theirs.y[:, -1]))), log(theirs.nfev)))
+    calls = exp(np.interp(log(distance(name, ours.ys[-1])), *zip(*sorted(points), strict=True)))
+    assert ours.stats.evaluations < 1.2 * calls
 
 
 def test_the_order_climbs_with_the_tolerance() -> None:
@@ -177,16 +134,16 @@ def test_saved_states_are_as_good_as_those_at_the_ends_of_steps() -> None:
 
 @pytest.mark.parametrize("how", [{"jacobian": True}, {"linear_solver": "gmres"}])
 def test_other_ways_to_solve_the_equations(how: dict[str, object]) -> None:
-    f = STIFF["HIRES"][0]
     if how.get("jacobian"):
-        how = {"jacobian": lambda t, y: torch.func.jacrev(lambda y: f(t, y))(y)}
+        how = {"jacobian": lambda t, y: torch.func.jacrev(lambda y: HIRES.f(t, y))(y)}
     sol = solve("HIRES", 1e-6, method=iso.BDF(**how))  # type: ignore[arg-type]
     assert distance("HIRES", sol.ys[-1]) < 1e-5
 
 
 def test_lanes_with_rates_far_apart_step_as_each_alone() -> None:
-    rates = torch.tensor([4e-4, 0.04, 4.0], dtype=F64)
-    y0 = torch.tensor([1.0, 0.0, 0.0], dtype=F64)
+    rates = RATES.repeat(3, 1)
+    rates[:, 0] *= torch.tensor([1e-2, 1.0, 1e2])
+    y0 = ROBERTSON.start
     settings = {"method": "bdf", "rtol": 1e-6, "atol": 1e-10}
     with torch.no_grad():
         together = iso.solve(
@@ -202,17 +159,20 @@ def test_lanes_with_rates_far_apart_step_as_each_alone() -> None:
     "gradient", [iso.DirectAdjoint(), iso.RecursiveCheckpointAdjoint()], ids=["direct", "checkpoint"]
 )
 def test_gradients_by_the_rates_are_finite_differences(gradient: iso.Gradient) -> None:
-    y0 = torch.tensor([1.0, 0.0, 0.0], dtype=F64).expand(2, 3)
+    y0 = ROBERTSON.start.expand(2, 3)
 
     def end(rates: Tensor, tolerance: float = 1e-6) -> Tensor:
         settings = {"method": "bdf", "rtol": tolerance, "atol": 1e-4 * tolerance, "gradient": gradient}
         return iso.solve(robertson, y0, (0.0, 1.0), args=(iso.PerLane(rates),), batch_dims=1, **settings).ys[-1, :, 2]
 
+    def of(first: Tensor) -> Tensor:
+        return torch.cat([first.unsqueeze(1), RATES[1:].expand(2, 2)], dim=1)
+
     rates = torch.tensor([0.04, 0.4], dtype=F64, requires_grad=True)
-    (found,) = torch.autograd.grad(end(rates).sum(), rates)
+    (found,) = torch.autograd.grad(end(of(rates)).sum(), rates)
     with torch.no_grad():
         h = 1e-3 * rates
-        expected = (end(rates + h, 1e-10) - end(rates - h, 1e-10)) / (2 * h)
+        expected = (end(of(rates + h), 1e-10) - end(of(rates - h), 1e-10)) / (2 * h)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0.0)
 
 

@@ -69,7 +69,6 @@ SMOOTH = {"bosh3", "dopri5", "tsit5", "vern7", "vern8", "vern9", "dopri8", "dop8
 def test_the_interpolant_is_smooth_where_it_reads_the_slopes_at_both_ends(name: str) -> None:
     """b_i'(0) = [i is first], b_i'(1) = [i is at the end]."""
     table = whole(TABLEAUS[name])
-    assert table.end_stage is not None
     for i, row in enumerate(table.dense):
         if table.basis == "powers":
             first, last = row[0], sum(k * x for k, x in enumerate(row, start=1))
@@ -80,8 +79,7 @@ def test_the_interpolant_is_smooth_where_it_reads_the_slopes_at_both_ends(name: 
 
 
 def test_which_methods_reuse_a_stage() -> None:
-    assert {name for name, table in TABLEAUS.items() if table.end_stage is not None} == {"bosh3", "dopri5", "tsit5"}
-    assert {name for name, table in TABLEAUS.items() if whole(table).end_stage is not None} == SMOOTH
+    assert {name for name, table in TABLEAUS.items() if table.end_stage is not None} == SMOOTH
 
 
 def test_late_stages_among_the_others_make_the_same_method() -> None:
@@ -101,11 +99,12 @@ def test_orders_of_error_estimates() -> None:
 def test_the_estimate_of_dop853_is_at_least_that_of_its_authors() -> None:
     """Theirs: with e and e' of orders 5 and 3, |e|^2 / sqrt(|e|^2 + 0.01 |e'|^2), in the root mean square."""
     table = TABLEAUS["dop853"]
-    ks = torch.randn(12, 1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ks = torch.randn(13, 1, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ks[:, :, -1] = 0.0
-    stages = iter(ks)
+    first, *others = ks
+    stages = iter(others)
     y0 = torch.zeros(1, 40, dtype=torch.float64)
-    error = RungeKutta(table).step(lambda t, y: next(stages), 0.0, 0.5, y0, ()).error
+    error = RungeKutta(table).step(lambda t, y: next(stages), 0.0, 0.5, y0, (first,)).error
     b, embedded, second = torch.tensor([table.b, table.embedded, table.second], dtype=torch.float64)
     e, e2 = (0.5 * (b - weights) @ ks[:, 0] for weights in (embedded, second))
     theirs = e.norm() ** 2 / (e.norm() ** 2 + 0.01 * e2.norm() ** 2).sqrt()

@@ -33,7 +33,7 @@ ROBERTSON = problem(
 )
 
 
-def relaxing(mu: float) -> Field:
+def relaxing(mu: "float | Tensor") -> Field:
     """Van der Pol's ``y'' = mu (1 - y^2) y' - y`` in the time t/mu: ``y'' = mu^2 ((1 - y^2) y' - y)``."""
     return columns(lambda t, y, z: (z, mu**2 * ((1 - y**2) * z - y)))
 

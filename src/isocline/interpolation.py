@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from isocline.checks import check_whole
+from isocline.numbers import time_dtype
 from isocline.tree import describe
 
 Outside = Literal["hold", "extend", "nan"]
@@ -250,13 +251,13 @@ def filled(times: Tensor, us: Tensor) -> Tensor:
 def _times(ts: "Tensor | Sequence[float]", us: Tensor, batch_dims: int) -> Tensor:
     """Return times (T,), or (T, L)."""
     try:
-        times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64, device=us.device)
+        times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=time_dtype(us.device), device=us.device)
     except (TypeError, ValueError) as error:
         raise TypeError(f"ts must be a tensor or a sequence of times, got {ts!r:.60} ({error})") from None
     if times.is_complex() or times.dtype == torch.bool:
         raise TypeError(f"ts must be real numbers, got {times.dtype}")
     if not times.is_floating_point():
-        times = times.double()
+        times = times.to(time_dtype(times.device))
     batch = us.shape[1 : 1 + batch_dims]
     if us.ndim < 1 + batch_dims:
         raise ValueError(f"batch_dims={batch_dims}, but us has shape {tuple(us.shape)}; the time axis comes first")

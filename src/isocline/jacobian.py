@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isocline.history import is_own, own_leaf, walk
+from isocline.layout import as_reals
 from isocline.numbers import Number, spread, time_dtype
 from isocline.solvers.base import Field
 from isocline.tree import describe
@@ -39,8 +40,9 @@ def linearize(
         t: time of each lane.
         y: states.
         create_graph: whether all three are to be differentiated themselves; else they are constants.
-        jacobian: gives J instead: a tensor (n, n), or (*batch, n, n) per sample, n being the numbers of a lane. Then
-            there are two backward passes, for f_t.
+        jacobian: gives J instead: a tensor (n, n), or (*batch, n, n) per sample, n being the numbers of a lane. Of a
+            complex state it may be complex, with half as many rows and columns, if f is holomorphic. Then there are two
+            backward passes, for f_t.
 
     Raises:
         ValueError: ``jacobian`` returned something that does not fit.
@@ -92,12 +94,21 @@ def given(jacobian: UserJacobian, f: Field, t: Number, y: Tensor) -> Tensor:
     """
     lanes, n = y.shape
     found = f.apply(jacobian, t, y)  # type: ignore[attr-defined]
+    if isinstance(found, Tensor) and found.is_complex() and found.ndim > 1:
+        found = _of_parts(found)
     if not isinstance(found, Tensor) or found.numel() != lanes * n * n:
         raise ValueError(
             f"jacobian returned {describe(found)}, but df/dy has {n} x {n} numbers for each of {lanes} lanes: return "
-            f"a tensor of shape ({n}, {n}), or (*batch, {n}, {n}) with batch_dims, row i column j being df_i/dy_j"
+            f"a tensor of shape ({n}, {n}), or (*batch, {n}, {n}) with batch_dims, row i column j being df_i/dy_j; for "
+            "a complex state half as many complex numbers, if f is holomorphic, or leave jacobian out"
         )
     return found.reshape(lanes, n, n).to(y.dtype)
+
+
+def _of_parts(jacobian: Tensor) -> Tensor:
+    """Return a complex derivative (..., m, m) as that of real and imaginary parts, side by side: (..., 2m, 2m)."""
+    parts = torch.stack([as_reals(jacobian), as_reals(1j * jacobian)], dim=-1)
+    return parts.transpose(-3, -2).flatten(-2).flatten(-3, -2)
 
 
 def _slope(dy: Tensor, t: Tensor, create_graph: bool) -> Tensor:

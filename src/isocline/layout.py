@@ -2,9 +2,10 @@
 
 Inside the library a state is one tensor ``(L, n)``: L lanes, each with its own time and step size, of n numbers. A
 joint solve is one lane that holds the whole batch; with ``batch_dims=b`` each index of the first b dimensions is one.
+The numbers are real, float32 or float64: a complex number is two of them, and 16-bit floats are kept in 32 bits.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Real
@@ -16,8 +17,19 @@ from torch import Tensor
 
 from isocline.numbers import Number
 from isocline.per_lane import take_lanes, take_rows
+from isocline.precision import autocast_of, restored
 from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves, paths
+
+INSIDE = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+"""Dtypes that y0 may have, and of the numbers that they become: sums of 16-bit floats would lose small steps."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +42,14 @@ class Layout:
     batch_shape: torch.Size
     time_shape: tuple[int, ...]
     """Shape of the time that f sees: broadcasts against the state."""
+    dtypes: tuple[torch.dtype, ...]
+    """Of the user's tensors."""
     sizes: tuple[int, ...]
     """Numbers a lane that each tensor holds."""
     dtype: torch.dtype
+    """Of the numbers inside."""
+    precision: torch.dtype
+    """Real dtype in which f computes, and sees the time."""
     device: torch.device
 
     @property
@@ -50,28 +67,25 @@ class Layout:
         """Whether the state is one bare tensor."""
         return self.like is None
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether any of the tensors is."""
+        return any(dtype.is_complex for dtype in self.dtypes)
+
     def pack(self, tree: Tree, source: str = "f") -> Tensor:
         """Return the state or derivative ``tree`` as (L, n); raise if it does not match y0, naming its source."""
         if self.like is None and isinstance(tree, Tensor):
-            self._check(tree, 0, source)
-            return tree.reshape(self.lanes, -1)
-        parts = align(self.like, tree, source)
-        for index, part in enumerate(parts):
-            self._check(part, index, source)
-        rows = [part.reshape(self.lanes, -1) for part in parts]
+            return self._pack_one(tree, 0, source)
+        rows = [self._pack_one(part, index, source) for index, part in enumerate(align(self.like, tree, source))]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
 
     def unpack(self, y: Tensor) -> Tree:
         """Return lanes (..., L, n) in the user's structure; further leading axes (save times) stay in front."""
-        lead = y.shape[:-2]
-        if self.like is None:
-            return y.reshape(lead + self.shapes[0] if lead else self.shapes[0])
-        parts = zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)
-        return self.build(part.reshape(lead + shape) for part, shape in parts)
+        return self._unpack_one(y, 0) if self.like is None else self.build(self.leaves(y))
 
     def leaves(self, y: Tensor) -> list[Tensor]:
-        """Return lanes (L, n) as the user's tensors, one by one."""
-        return [part.reshape(shape) for part, shape in zip(y.split(self.sizes, dim=-1), self.shapes, strict=True)]
+        """Return lanes (..., L, n) as the user's tensors, one by one."""
+        return [self._unpack_one(part, index) for index, part in enumerate(y.split(self.sizes, dim=-1))]
 
     def build(self, parts: Iterable[Any]) -> Tree:
         """Return parts, one for each tensor, in the user's structure."""
@@ -81,12 +95,14 @@ class Layout:
     def of_components(self, name: str, tree: Tree) -> Tensor:
         """Return a setting of each component (n,) from a number, a tensor, or the user's structure of such.
 
+        Both parts of a complex number get the same.
+
         Raises:
             TypeError: another structure.
             ValueError: a tensor does not broadcast against the part of y0 that belongs to a lane.
         """
         if isinstance(tree, Real) or (isinstance(tree, Tensor) and tree.ndim == 0):
-            tree = map_leaves(lambda _: torch.as_tensor(tree, dtype=torch.float64), self.like)
+            tree = map_leaves(lambda _: torch.as_tensor(tree, dtype=self.dtype), self.like)
         batch_dims = len(self.batch_shape)
         try:
             values = align(self.like, tree)
@@ -95,10 +111,11 @@ class Layout:
                 f"{name} is {describe(tree)}; for each component give a tensor, or tensors in y0's structure"
             ) from None
         parts = []
-        for value, shape in zip(values, self.shapes, strict=True):
+        for value, shape, size in zip(values, self.shapes, self.sizes, strict=True):
             own = shape[batch_dims:]
             try:
-                parts.append(value.to(self.device, self.dtype).broadcast_to(own).flatten())
+                each = value.to(self.device, self.dtype).broadcast_to(own).flatten()
+                parts.append(each.repeat_interleave(size // len(each)))
             except RuntimeError:
                 raise ValueError(
                     f"{name} has a tensor of shape {tuple(value.shape)} that does not broadcast against {tuple(own)}, "
@@ -110,10 +127,10 @@ class Layout:
         return torch.cat(parts)
 
     def view_time(self, t: Number) -> Tensor:
-        """Return times of lanes as f sees them: in the state's dtype, 0-d in a joint solve, else (B, 1, ..., 1)."""
+        """Return times of lanes as f sees them: in its precision, 0-d in a joint solve, else (B, 1, ..., 1)."""
         if not isinstance(t, Tensor):
-            return torch.full(self.time_shape, t, dtype=self.dtype, device=self.device)
-        return t.to(self.dtype).reshape(self.time_shape)
+            return torch.full(self.time_shape, t, dtype=self.precision, device=self.device)
+        return t.to(self.precision).reshape(self.time_shape)
 
     def of(self, count: int) -> "Layout":
         """Return the layout of ``count`` of the lanes, for one batch dimension."""
@@ -121,27 +138,51 @@ class Layout:
         time_shape = (count, *self.time_shape[1:])
         return replace(self, shapes=shapes, batch_shape=torch.Size((count,)), time_shape=time_shape)
 
+    def _pack_one(self, part: Tensor, index: int, source: str) -> Tensor:
+        part = restored(part, self.dtypes[index])
+        self._check(part, index, source)
+        rows = as_reals(part).reshape(self.lanes, -1)
+        return rows if rows.dtype == self.dtype else rows.to(self.dtype)
+
+    def _unpack_one(self, rows: Tensor, index: int) -> Tensor:
+        lead, shape = rows.shape[:-2], self.shapes[index]
+        return of_reals(rows, lead + shape if lead else shape, self.dtypes[index])
+
     def _check(self, part: Tensor, index: int, source: str) -> None:
-        shape = self.shapes[index]
-        if part.shape == shape and part.dtype == self.dtype and part.device == self.device:
+        shape, dtype = self.shapes[index], self.dtypes[index]
+        if part.shape == shape and part.dtype == dtype and part.device == self.device:
             return
         where = "" if self.single else f" at {list(paths(self.like))[index]}"
         what = f"{source} returned {describe(part)}{where}"
         if part.shape != shape:
             raise ValueError(f"{what} for a state of shape {tuple(shape)}; they must be equal")
-        if part.dtype != self.dtype:
+        if part.dtype.is_complex and not dtype.is_complex:
+            raise TypeError(f"{what} for a {dtype} state; solve for a complex y0, or return a real result")
+        if part.dtype != dtype:
             raise TypeError(
-                f"{what} for a {self.dtype} state; convert y0 or {source}'s result with .to({self.dtype}), so that "
+                f"{what} for a {dtype} state; convert y0 or {source}'s result with .to({dtype}), so that "
                 "both have one dtype"
             )
         raise ValueError(f"{what} on {part.device} for a state on {self.device}; move one of them")
+
+
+def as_reals(x: Tensor) -> Tensor:
+    """Return complex numbers as pairs of real ones in a last dimension; real ones as they are."""
+    # Not as a view: its gradient would be one, too, and of a part of a tensor that may begin at an odd place.
+    return torch.stack((x.real, x.imag), dim=-1) if x.is_complex() else x
+
+
+def of_reals(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return real numbers in a shape and dtype: for complex ones they are the pairs of ``as_reals``."""
+    x = torch.complex(*x.reshape(*shape, 2).unbind(-1)) if dtype.is_complex else x.reshape(shape)
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def make_layout(y0: Tree, batch_dims: int) -> Layout:
     """Check the initial state and describe it.
 
     Raises:
-        TypeError: not tensors, not floating point, or several dtypes.
+        TypeError: not tensors, not floating point or complex, or several precisions.
         ValueError: no tensors, empty tensors, or leading dimensions that do not fit ``batch_dims``.
     """
     tensors = list(leaves(y0))
@@ -156,8 +197,10 @@ def make_layout(y0: Tree, batch_dims: int) -> Layout:
         shapes=tuple(tensor.shape for tensor in tensors),
         batch_shape=batch_shape,
         time_shape=(*batch_shape, *([1] * rank)) if batch_dims else (),
-        sizes=tuple(prod(tensor.shape[batch_dims:]) for tensor in tensors),
-        dtype=tensors[0].dtype,
+        dtypes=tuple(tensor.dtype for tensor in tensors),
+        sizes=tuple((1 + tensor.is_complex()) * prod(tensor.shape[batch_dims:]) for tensor in tensors),
+        dtype=INSIDE[tensors[0].dtype],
+        precision=tensors[0].dtype.to_real(),
         device=tensors[0].device,
     )
 
@@ -165,12 +208,12 @@ def make_layout(y0: Tree, batch_dims: int) -> Layout:
 def _check_leaf(tensor: Any, first: Tensor, batch_dims: int) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"y0 must hold tensors, got {describe(tensor)}; write torch.as_tensor(y0) first")
-    if tensor.is_complex():
-        raise TypeError(f"y0 must be real, got {tensor.dtype}; solve for torch.view_as_real(y0)")
-    if not tensor.is_floating_point():
-        raise TypeError(f"y0 must be floating point, got {tensor.dtype}; write y0.float() or y0.double()")
-    if tensor.dtype != first.dtype:
-        raise TypeError(f"all tensors of y0 must have one dtype, got {first.dtype} and {tensor.dtype}")
+    if tensor.dtype not in INSIDE:
+        raise TypeError(f"y0 must be floating point or complex, got {tensor.dtype}; write y0.float() or y0.double()")
+    if tensor.dtype.to_real() != first.dtype.to_real():
+        raise TypeError(
+            f"all tensors of y0 must have one dtype (or one real and its complex), got {first.dtype} and {tensor.dtype}"
+        )
     if tensor.device != first.device:
         raise ValueError(f"all tensors of y0 must be on one device, got {first.device} and {tensor.device}")
     if tensor.numel() == 0:
@@ -218,6 +261,8 @@ class Field:
         self.args = args
         self.layout = layout
         self.per_lane = per_lane
+        self.autocast = autocast_of(layout.device)
+        """Enters the autocast under which the user called."""
         self.evaluations = 0
         self.spared = 0
         """Lanes that were not evaluated, summed over evaluations."""
@@ -229,7 +274,7 @@ class Field:
     def like(self, function: Callable[..., Tree], args: tuple[Any, ...]) -> "Field":
         """Return the same field with another function and arguments; it counts for itself."""
         other = Field(function, args, self.layout, self.per_lane)
-        other.window = self.window
+        other.window, other.autocast = self.window, self.autocast
         return other
 
     @property
@@ -278,7 +323,9 @@ class Field:
         """Evaluate for the lanes of a layout; ``function`` is a part of the field's, None all of it."""
         self.evaluations += 1
         before = _version(y)
-        dy = layout.pack((function or self.function)(inside(layout.view_time(t), window), layout.unpack(y), *args))
+        time = inside(layout.view_time(t), window)
+        with self.autocast():
+            dy = layout.pack((function or self.function)(time, layout.unpack(y), *args))
         if _version(y) != before:
             raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
         self._check_last(dy)
@@ -319,7 +366,9 @@ class Part:
 
     def apply(self, function: Callable[..., Any], t: Number, y: Tensor) -> Any:
         """Return what another function of the user gives for the arguments that f gets; uncounted."""
-        return function(inside(self.layout.view_time(t), self.window), self.layout.unpack(y), *self.args)
+        time = inside(self.layout.view_time(t), self.window)
+        with self.field.autocast():
+            return function(time, self.layout.unpack(y), *self.args)
 
     def parts(self) -> "tuple[Part, Part] | None":
         """Return the explicit and the implicit part, if the field's function is in two parts."""

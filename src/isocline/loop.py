@@ -135,6 +135,7 @@ def integrate(
                 new = new._replace(status=where(stop, int(Status.EVENT), new.status))
                 (n_running,) = fetch([total(new.status == RUNNING)])
         state = new
+        del new, step  # its stages would be in memory beside those of the next
         if not n_running:
             return active.whole(state)
         if n_running < active.enough:

@@ -225,6 +225,13 @@ class _Implicit(torch.autograd.Function):
         return system.solve(bar), None, None, None, None
 
 
+def iteration(accuracy: Accuracy | None, jacobian: UserJacobian | None, linear_solver: str) -> Iteration:
+    """Return how a method iterates; it must have been told the tolerances."""
+    if accuracy is None:
+        raise ValueError("an implicit method needs to know the tolerances: use solver.tuned(controller)")
+    return Iteration(accuracy, jacobian, linear_solver)
+
+
 def check_iteration(jacobian: object, linear_solver: object) -> None:
     """Raise if the settings of an implicit method do not fit."""
     if not (jacobian is None or callable(jacobian)):

@@ -16,9 +16,13 @@ Number = Any
 """A tensor (L,), or a Python number for a single lane."""
 
 
+WITHOUT_FLOAT64 = {"mps"}
+"""Types of devices that have no float64."""
+
+
 def time_dtype(device: torch.device) -> torch.dtype:
     """float64, whatever the state's dtype is, except on devices that have none."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
 def spread(x: Number, like: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isocline.numbers import spread
+from isocline.precision import without_autocast
 from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
 from isocline.tree import Tree, describe
@@ -62,7 +63,7 @@ class Solution:
     """The solution of an initial value problem.
 
     Args:
-        ts: save times, float64: (T,), or (T, *batch) where lanes have their own.
+        ts: save times, float64 (float32 on devices without it): (T,), or (T, *batch) where lanes have their own.
         ys: states at ts, time axis first, in y0's structure: each tensor (T, *shape of y0's). Not reached: nan.
         status: a ``Status`` a lane, int64, of the batch shape (0-d in a joint solve).
         stats: counts of evaluations and steps.
@@ -115,7 +116,8 @@ class Solution:
         """
         if self.interpolant is None:
             raise ValueError("this solution has no dense output; call solve(..., dense=True)")
-        return self.interpolant(torch.as_tensor(t, dtype=self.ts.dtype, device=self.ts.device))
+        with without_autocast(self.ts.device):
+            return self.interpolant(torch.as_tensor(t, dtype=self.ts.dtype, device=self.ts.device))
 
     @property
     def success(self) -> Tensor:

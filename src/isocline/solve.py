@@ -15,6 +15,7 @@ from isocline.gradients import Gradient
 from isocline.layout import Field, make_layout
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
+from isocline.precision import without_autocast
 from isocline.problem import Problem
 from isocline.restart import SolverState, of_end
 from isocline.segments import Segments
@@ -69,15 +70,20 @@ def solve(
     costs no evaluations.
 
     Args:
-        f: the vector field, returns the structure of y0. t has y0's dtype, and is 0-d, or with ``batch_dims`` has shape
-            (*batch, 1, ..., 1), which broadcasts against the state: one f works for both. With ``batch_dims=1`` row i
-            of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t and y
-            then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when some have ended), all
-            are evaluated to the end: the same results, more slowly.
-        y0: initial state: a float32 or float64 tensor of any shape, or a nested tuple, list or dict of such.
+        f: the vector field, returns the structure of y0. t has y0's real dtype, and is 0-d, or with ``batch_dims`` has
+            shape (*batch, 1, ..., 1), which broadcasts against the state: one f works for both. With ``batch_dims=1``
+            row i of the result may depend on row i only, and f is evaluated for the samples that have not ended yet: t
+            and y then have fewer rows, as do ``PerLane`` args. If f cannot do that (tested once, when some have ended),
+            all are evaluated to the end: the same results, more slowly. Under autocast f runs as any module does, and
+            may return 16 bits; all else is in the precision of y0.
+        y0: initial state: a tensor of any shape, or a nested tuple, list or dict of tensors, in float32 or float64,
+            real or complex. A complex number counts as two real ones, its parts: each has its own error, which
+            tolerances and norms are for, and f need not be holomorphic. A state of 16 bits is kept in float32; f and
+            ``ys`` have 16 bits.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
-            time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is.
+            time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is, where the device
+            has it.
         args: further arguments of f, or containers of such. Tensors with a row for each sample should be marked:
             ``args=(PerLane(mu), k)``; f gets the tensor itself.
         method: a name in ``isocline.METHODS``, or a solver.
@@ -140,7 +146,7 @@ def solve(
     original.check(layout)
     controller = chosen_controller(controller, rtol, atol).fitted(layout)
     solver = original.tuned(controller)
-    controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.dtype)
+    controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.precision)
     if dense:
         solver = solver.completing()
     how = chosen_gradient(gradient, solver)
@@ -155,7 +161,7 @@ def solve(
     in_segments = bool(events or len(breaks))
     eager = in_segments or len(marks) or before is not None or observers or (dense and torch.is_grad_enabled())
     traced = try_to_trace(field, times.values[0], start) if compile and solver.compilable and not eager else None
-    with _progress(progress, times.values) as bar:
+    with _progress(progress, times.values) as bar, without_autocast(layout.device):
         problem = Problem(
             field=field,
             y0=start,

@@ -339,3 +339,18 @@ class TestFunctions:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             odeint(decay, ones(), torch.tensor([1.0, 0.5, 0.0]), rtol=torch.tensor(1e-3), atol=torch.tensor([1e-4]))
+
+    def test_complex_states(self) -> None:
+        rate = torch.tensor(-0.3 + 1j, dtype=torch.complex128)
+        y0 = torch.tensor([1.0 + 0j, 0.5 - 1j], dtype=torch.complex128, requires_grad=True)
+        exact = y0 * (rate * 1.0).exp()
+        norm = {"norm": lambda y: y.abs().max()}
+        for ys in (
+            odeint(lambda t, y: rate * y, y0, span()),
+            odeint(lambda t, y: rate * y, y0, span(), options=norm),
+            odeint(lambda t, y: (rate * y[0], -y[1]), (y0, ones()), span())[0],
+            odeint_adjoint(lambda t, y: rate * y, y0, span(), adjoint_params=()),
+        ):
+            assert (ys[-1] - exact).abs().max() < 1e-6
+            got, expected = (torch.autograd.grad(x.abs().sum(), y0, retain_graph=True)[0] for x in (ys[-1], exact))
+            assert (got - expected).abs().max() < 1e-6

@@ -117,3 +117,9 @@ def test_nothing_is_recorded_where_nothing_requires_grad() -> None:
         iso.solve(lambda t, y: -y, torch.ones(64, 64), (0.0, 1.0), method="euler", controller=iso.FixedStep(1 / steps))
 
     assert peak_memory(lambda: simulate(200)) < 1.05 * peak_memory(lambda: simulate(20))
+
+
+def test_the_stages_of_one_step_are_in_memory_at_a_time() -> None:
+    y0, rk4 = torch.ones(64, 64), {"method": "rk4", "controller": iso.FixedStep(0.1)}
+    # Four stages, the states at both ends, and one more for what is being computed.
+    assert peak_memory(lambda: iso.solve(lambda t, y: -y, y0, (0.0, 1.0), **rk4)) < 7.5 * y0.nbytes

@@ -21,6 +21,7 @@ from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_use
 from isocline.compiled.graph import Graph, Traced
 from isocline.compiled.halves import cut, differentiate, lower, results_of
 from isocline.layout import Field
+from isocline.precision import restored
 from isocline.tree import Tree, align, leaves
 
 
@@ -28,6 +29,9 @@ def try_to_trace(f: Field, t0: Tensor, y0: Tensor) -> Traced | None:
     """Capture f; if that fails warn, once for each f, and return None."""
     name = f.function if isinstance(f.function, nn.Module) else _code(f.function)
     if name in _refused:
+        return None
+    if f.layout.is_complex:
+        warn(NotCapturedError("Torch's compiler has no code for complex numbers."))
         return None
     try:
         return trace(f, t0, y0)
@@ -72,7 +76,8 @@ def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
 
 def _evaluate(function: Callable[..., Tree], like: Tree, t: Tensor, y: Tree, args: tuple[Any, ...]) -> list[Tensor]:
     """What is captured: copies, so that every result is one of the graph's own, even if f returns what it was given."""
-    return [leaf.clone() for leaf in align(like, function(t, y, *args))]
+    results = zip(align(like, function(t, y, *args)), leaves(y), strict=True)
+    return [restored(leaf, x.dtype).clone() for leaf, x in results]
 
 
 class _Seen(threading.local):

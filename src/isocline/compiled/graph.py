@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -107,8 +108,8 @@ class Traced:
         """Return the same without tensors, to be kept."""
         return replace(self, inputs=(), y0=(), kept=())
 
-    @property
+    @cached_property
     def differentiable(self) -> tuple[int, ...]:
-        """Which inputs require grad besides t and y."""
+        """Which inputs required grad, besides t and y, when this was first asked."""
         own = {self.time, *self.state}
         return tuple(i for i, x in enumerate(self.inputs) if isinstance(x, Tensor) and x.requires_grad and i not in own)

@@ -76,8 +76,8 @@ def cut(joint: Joint, own: Sequence[int]) -> Halves:
     inputs, bars = given[: joint.inputs], given[joint.inputs :]
     outputs = results_of(joint.module)
     results, gradients = outputs[: joint.results], outputs[joint.results :]
-    after = _dependent(graph, set(bars), draws=False)
-    varying = _dependent(graph, {inputs[i] for i in own}, draws=True)
+    after = _dependent(graph, set(bars))
+    varying = _dependent(graph, {inputs[i] for i in own})
     kept = _kept(gradients, after, varying)
     forward = _part(joint.module, inputs, [*results, *kept])
     return Halves(forward, _part(joint.module, [*inputs, *kept, *bars], gradients))
@@ -116,6 +116,8 @@ def _plain(function: Any, examples: Sequence[Any]) -> GraphModule:
     _write_out_constants(plain)
     if any(node.target is torch.ops.aten.copy_.default for node in plain.graph.nodes):
         raise NotCapturedError("It changes a tensor in place, such as the running statistics of a normalisation.")
+    if any(torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) for node in plain.graph.nodes):
+        raise NotCapturedError("It draws random numbers, as dropout does.")
     return plain
 
 
@@ -133,12 +135,11 @@ def _write_out_constants(module: GraphModule) -> None:
     module.recompile()
 
 
-def _dependent(graph: Graph, sources: set[Node], draws: bool) -> set[Node]:
-    """The sources, and the nodes that depend on them; or on random numbers, if those count."""
+def _dependent(graph: Graph, sources: set[Node]) -> set[Node]:
+    """The sources, and the nodes that depend on them."""
     found = set(sources)
     for node in graph.nodes:
-        random = draws and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        if random or any(source in found for source in node.all_input_nodes):
+        if any(source in found for source in node.all_input_nodes):
             found.add(node)
     return found
 

@@ -23,6 +23,8 @@ def own_tolerance(name: str, tolerance: Tolerance) -> Tolerance:
 
 
 def _leaf(name: str, x: object) -> Tensor:
+    if isinstance(x, Tensor) and x.is_complex():
+        raise TypeError(f"{name} must be real: it is for both parts of a complex number; got {x.dtype}")
     if isinstance(x, Tensor):
         return x.detach().clone()
     check_numbers(f"{name} must hold numbers or tensors", x)

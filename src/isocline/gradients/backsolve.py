@@ -113,9 +113,10 @@ class BacksolveAdjoint(Gradient):
             base = getattr(controller, "given", controller) if isinstance(controller, PID) else PID()
             rtol = base.rtol if self.rtol is None else self.rtol
             controller = replace(base, rtol=rtol, atol=base.atol if self.atol is None else self.atol)
-        controller = controller.fitted(problem.field.layout)
+        layout = problem.field.layout
+        controller = controller.fitted(layout)
         times = problem.times.detach()
-        controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, problem.y0.dtype)
+        controller.check(solver, times[-1], times[0], self.max_steps or problem.max_steps, layout.precision)
         return solver, controller
 
 
@@ -208,4 +209,4 @@ def _stops(gradients: Tensor, times: Tensor, marks: Tensor | None) -> list[int]:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=1).to(torch.float64)
+    return (a * b).sum(dim=1)

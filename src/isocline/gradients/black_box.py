@@ -9,7 +9,8 @@ from torch import Tensor
 from isocline.active import alike
 from isocline.controllers import PID, Controller
 from isocline.gradients.captured import Captured
-from isocline.layout import Field
+from isocline.layout import Field, as_reals, of_reals
+from isocline.numbers import time_dtype
 from isocline.problem import Dense, Outputs, Problem
 from isocline.solution import SolveError, failure_message
 from isocline.solvers.base import BlackBox, Limits, Piece, Trace
@@ -92,7 +93,7 @@ def _alone(field: Field, lane: int, device: torch.device) -> FieldOfLane:
 def _among_all(field: Field, lane: int) -> FieldOfLane:
     def f(t: float, y: Tensor) -> Tensor:
         lanes = field.layout.lanes
-        times = torch.full((lanes,), t, dtype=torch.float64, device=y.device)
+        times = torch.full((lanes,), t, dtype=time_dtype(y.device), device=y.device)
         return field(times, y.expand(lanes, -1))[lane : lane + 1]
 
     return f
@@ -155,8 +156,8 @@ class Restarts:
             fields, _ = lanes_of(self.captured.field, self.stops[0], self.ys[0])
         inner = self.captured.inner
         a, by_parameters = zip(*(self._lane(lane, f, max_steps) for lane, f in enumerate(fields)), strict=True)
-        parts = torch.stack(by_parameters).sum(dim=0).split([x.numel() for x in inner])
-        self.inner_bar = [part.reshape(x.shape).to(x) for part, x in zip(parts, inner, strict=True)]
+        parts = torch.stack(by_parameters).sum(dim=0).split([as_reals(x).numel() for x in inner])
+        self.inner_bar = [of_reals(part, x.shape, x.dtype).to(x.device) for part, x in zip(parts, inner, strict=True)]
         return torch.stack(a).to(self.ys)
 
     def _lane(self, lane: int, f: FieldOfLane, max_steps: int) -> tuple[Tensor, Tensor]:
@@ -165,7 +166,7 @@ class Restarts:
         n, done = ys.shape[1], 0
         adjoint = self._adjoint(f, n)
         a = torch.zeros_like(ys[0])
-        total = torch.zeros(sum(x.numel() for x in self.captured.inner), dtype=torch.float64)
+        total = torch.zeros(sum(as_reals(x).numel() for x in self.captured.inner), dtype=torch.float64)
         for (start, y, bar), (end, *_) in pairwise(zip(self.stops[:, lane].tolist(), ys, bars, strict=True)):
             a = a + bar
             if start == end:
@@ -197,7 +198,7 @@ class Restarts:
                 dy.detach(),
                 *(torch.zeros_like(x) if bar is None else bar for x, bar in zip([y, *inner], bars, strict=True)),
             ]
-            return torch.cat([part.reshape(-1).to(like) for part in parts])
+            return torch.cat([as_reals(part).reshape(-1).to(like) for part in parts])
 
         return adjoint
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from isocline.compiled import Traced
 from isocline.history import Edge, is_own, walk
-from isocline.layout import Field, Layout
+from isocline.layout import Field
 from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves
 
@@ -44,8 +44,9 @@ class Captured:
         for leaf in walk(outputs)[0]:
             if id(leaf) not in expected and not is_own(leaf):
                 raise RuntimeError(
-                    f"f used {describe(leaf)} that requires grad, but not in its first evaluation, so its gradient "
-                    "would be lost; name all such tensors: solve(..., params=[...]), or use gradient=DirectAdjoint()"
+                    f"f used {describe(leaf)} that requires grad, but not in its first evaluation (or required none "
+                    "then), so its gradient would be lost; name all such tensors: solve(..., params=[...]), or use "
+                    "gradient=DirectAdjoint()"
                 )
 
 
@@ -78,7 +79,7 @@ def capture(field: Field, t0: Tensor, y0: Tensor, params: Sequence[Tensor] | Non
     return Captured(probe, (*given.values(), *used), tuple(inner), f0, params is None)
 
 
-def of_graph(traced: Traced, layout: Layout) -> Captured:
+def of_graph(traced: Traced, field: Field) -> Captured:
     """Return what a traced field depends on: all its inputs are known."""
     outer = [traced.inputs[i] for i in traced.differentiable]
     inner = [_stand_in(x) for x in outer]
@@ -86,9 +87,9 @@ def of_graph(traced: Traced, layout: Layout) -> Captured:
     inputs = [swaps.get(i, x) for i, x in enumerate(traced.inputs)]
 
     def function(t: Tensor, y: Tree) -> Tree:
-        return layout.build(traced.evaluate(t, align(layout.like, y), inputs))
+        return field.layout.build(traced.evaluate(t, align(field.layout.like, y), inputs))
 
-    return Captured(Field(function, (), layout), tuple(outer), tuple(inner), None, False)
+    return Captured(field.like(function, ()), tuple(outer), tuple(inner), None, False)
 
 
 def _evaluate(

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from isocline.gradients.base import run
 from isocline.gradients.captured import Captured, capture, of_graph
+from isocline.gradients.random_fields import generator_states, refuse_random
+from isocline.precision import without_autocast
 from isocline.problem import Dense, Outputs, Problem
 
 
@@ -28,7 +32,7 @@ class Gradients(NamedTuple):
     y0: Tensor
     """(L, n)"""
     inner: tuple[Tensor | None, ...]
-    """One for each of ``Captured.inner``."""
+    """One for each of ``Captured.inner`` as ``Rule.backward`` got it."""
 
 
 class Rule(ABC):
@@ -60,11 +64,14 @@ def attach(problem: Problem, rule: Rule) -> Outputs:
     if problem.traced is None:
         captured = capture(problem.field, problem.times[0], problem.y0, problem.params)
     else:
-        captured = of_graph(problem.traced, problem.field.layout)
+        captured = of_graph(problem.traced, problem.field)
     if not any(x.requires_grad for x in (problem.times, problem.y0, *captured.outer)):
         return run(problem, captured.f0)
     call = _Call(problem, captured, rule)
+    before = generator_states(problem.y0.device)
     tensors = _Solve.apply(call, problem.times, problem.y0, *captured.outer)
+    if generator_states(problem.y0.device) != before:
+        refuse_random(problem, rule.name)
     assert call.outputs is not None
     state = call.outputs.state
     call.outputs = None  # the node's outputs must not hang on the node
@@ -79,11 +86,6 @@ class _Call:
         self.captured = captured
         self.rule = rule
         self.outputs: Outputs | None = None
-        device = problem.y0.device.type
-        self.autocast = torch.autocast(
-            device, dtype=torch.get_autocast_dtype(device), enabled=torch.is_autocast_enabled(device)
-        )
-        """The same function backwards as forwards: backward itself runs outside the user's autocast."""
 
 
 class _Solve(torch.autograd.Function):
@@ -111,11 +113,14 @@ class _Solve(torch.autograd.Function):
         cotangents = Cotangents(bars, Dense(*grads[1:]) if len(grads) > 1 else None)
         stats = call.problem.stats
         earlier = stats.backward if call.problem.segment else None
-        with call.autocast:
-            result = call.rule.backward(call.problem, call.captured, ys, cotangents, ctx.needs_input_grad[1])
-        field, done = call.captured.field, stats.backward
+        alive = [x.requires_grad for x in call.captured.inner]  # a parameter may have been frozen since
+        captured = replace(call.captured, inner=tuple(compress(call.captured.inner, alive)))
+        with without_autocast(ys.device):
+            result = call.rule.backward(call.problem, captured, ys, cotangents, ctx.needs_input_grad[1])
+        inner = iter(result.inner)
+        field, done = captured.field, stats.backward
         assert done is not None
         done.rows, field.spared = done.evaluations * field.layout.lanes - field.spared, 0
         done.jacobians, field.jacobians = field.jacobians, 0
         stats.backward = done if earlier is None else earlier.plus(done)
-        return (None, result.times, result.y0, *result.inner)
+        return (None, result.times, result.y0, *(next(inner) if kept else None for kept in alive))

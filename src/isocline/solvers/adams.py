@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import factorial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,55 +52,20 @@ class Adams(Solver):
     whole: bool = False
     """Whether every step is to be interpolated."""
 
-    @property
-    def name(self) -> str:
-        """Its name in ``METHODS``."""
-        return "adams"
-
-    @property
-    def order(self) -> int:
-        """The highest."""
-        return HIGHEST
-
-    @property
-    def error_order(self) -> int:
-        """That of the first step."""
-        return 1
-
-    @property
-    def weights(self) -> None:
-        """None: past steps matter."""
-        return
-
-    @property
-    def evaluations(self) -> int:
-        """At the predicted state, and at the corrected one."""
-        return 2
-
-    @property
-    def compilable(self) -> bool:
-        """No: compiled loops record carries of the state's shape only."""
-        return False
-
-    @property
-    def kind(self) -> str:
-        """How it steps."""
-        return "Adams, variable order"
-
-    @property
-    def citation(self) -> str:
-        """Where it comes from."""
-        return "Shampine & Gordon 1975, Computer Solution of Ordinary Differential Equations"
+    name: ClassVar[str] = "adams"
+    kind: ClassVar[str] = "Adams, variable order"
+    citation: ClassVar[str] = "Shampine & Gordon 1975, Computer Solution of Ordinary Differential Equations"
+    order: ClassVar[int] = HIGHEST
+    error_order: ClassVar[int] = 1  # of the first step; plans say that of the others
+    weights: ClassVar[None] = None  # past steps matter
+    evaluations: ClassVar[int] = 2  # at the predicted state, and at the corrected one
+    dense_stages: ClassVar[int] = HIGHEST + 1  # slopes at fixed points of the step
+    compilable: ClassVar[bool] = False  # compiled loops record carries of the state's shape only
 
     @property
     def completes(self) -> bool:
         """Unless all steps are whole."""
         return not self.whole
-
-    @property
-    def dense_stages(self) -> int:
-        """Slopes at fixed points of the step."""
-        return HIGHEST + 1
 
     def tuned(self, accuracy: Accuracy) -> Solver:
         """Choose orders by these tolerances."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,14 @@ class AdamsFixed(Solver):
     whole: bool = False
     """Whether every step is to be interpolated; ``solve`` says."""
 
+    name: ClassVar[str] = "adams_fixed"
+    kind: ClassVar[str] = "Adams"
+    citation: ClassVar[str] = "Hairer, Norsett & Wanner 1993, III.1 and III.5"
+    error_order: ClassVar[None] = None  # it has no error estimate
+    weights: ClassVar[None] = None  # past steps matter
+    dense_stages: ClassVar[int] = HIGHEST + 1  # slopes at fixed points of the step
+    compilable: ClassVar[bool] = False  # the first steps are others
+
     def __post_init__(self) -> None:
         """Check the order."""
         check_whole("the order of AdamsFixed", self.order, 1)
@@ -53,49 +62,14 @@ class AdamsFixed(Solver):
             raise ValueError(f"the order of AdamsFixed must be at most {HIGHEST}, got {self.order}")
 
     @property
-    def name(self) -> str:
-        """Its name in ``METHODS``."""
-        return "adams_fixed"
-
-    @property
-    def error_order(self) -> None:
-        """None: it has no error estimate."""
-        return
-
-    @property
-    def weights(self) -> None:
-        """None: past steps matter."""
-        return
-
-    @property
     def evaluations(self) -> int:
         """At the new state, and at the predicted one; the first steps cost more."""
         return 1 + self.corrector
 
     @property
-    def compilable(self) -> bool:
-        """No: the first steps are others."""
-        return False
-
-    @property
-    def kind(self) -> str:
-        """How it steps."""
-        return "Adams"
-
-    @property
-    def citation(self) -> str:
-        """Where it comes from."""
-        return "Hairer, Norsett & Wanner 1993, III.1 and III.5"
-
-    @property
     def completes(self) -> bool:
         """Unless all steps are whole."""
         return not self.whole
-
-    @property
-    def dense_stages(self) -> int:
-        """Slopes at fixed points of the step."""
-        return HIGHEST + 1
 
     def completing(self) -> Solver:
         """Make every step whole."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ STABLE = 3.0
 
 TO_STIFF, TO_EXPLICIT = 8, 4
 """How many accepted steps in a row must speak for it before a lane changes its method."""
+
+PATIENCE = 100
+"""After so many explicit steps a lane tries the stiff method; after twice as many the next time."""
 
 
 class Half(NamedTuple):
@@ -41,11 +44,13 @@ class Auto(Solver):
     The last two stages of an explicit step are both f at its end, at two states y1 and g, so
     ``|f(t1, y1) - f(t1, g)| / |y1 - g|`` estimates the largest eigenvalue of df/dy. Where that stays at the edge of
     stability, accuracy would allow longer steps than stability does, and the lane changes to the Rosenbrock method. In
-    its steps the largest row sum of ``|df/dy|`` bounds the eigenvalue from above: where explicit steps of the same size
-    would be stable, the lane changes back.
+    its steps the root of the largest row sum of ``|(df/dy)^2|`` bounds the eigenvalue from above (for equations of
+    second order far closer than row sums of ``|df/dy|``): where explicit steps of the same size would be stable, the
+    lane changes back.
 
-    At tight tolerances (1e-8, say) accuracy may keep explicit steps small beside fast components long before stability
-    does; then nothing is detected: name a stiff method instead.
+    At tight tolerances accuracy may keep explicit steps below the edge of stability where those of a stiff method would
+    be far longer. So after a hundred explicit steps a lane tries the Rosenbrock method: if its steps do not grow beyond
+    the edge, it changes back after four, and waits twice as long before it tries again.
 
     With several lanes both methods are evaluated for all as long as some lanes use the one and some the other.
 
@@ -69,6 +74,11 @@ class Auto(Solver):
 
     explicit: RungeKutta = field(default_factory=lambda: RungeKutta(TABLEAUS["tsit5"]))
     stiff: Rosenbrock = field(default_factory=lambda: Rosenbrock(ROSENBROCK["rodas5p"]))
+
+    kind: ClassVar[str] = "explicit or Rosenbrock, by stiffness"
+    weights: ClassVar[None] = None  # there are two sets of them
+    compilable: ClassVar[bool] = False  # which method is evaluated goes by values
+    integrates: ClassVar[bool] = False  # the stages of the stiff method are not evaluations of f
 
     def __post_init__(self) -> None:
         """Check that the two fit."""
@@ -97,11 +107,6 @@ class Auto(Solver):
         return self.explicit.error_order
 
     @property
-    def kind(self) -> str:
-        """Both kinds."""
-        return "explicit or Rosenbrock, by stiffness"
-
-    @property
     def dense_order(self) -> int:
         """The lower of the two."""
         return min(self.explicit.dense_order, self.stiff.dense_order)
@@ -112,24 +117,9 @@ class Auto(Solver):
         return f"Petzold 1983, doi:10.1137/0904010; {self.explicit.citation}; {self.stiff.citation}"
 
     @property
-    def weights(self) -> tuple[float, ...] | None:
-        """None: there are two sets of them."""
-        return None
-
-    @property
-    def integrates(self) -> bool:
-        """No: the stages of the stiff method are not evaluations of f."""
-        return False
-
-    @property
     def evaluations(self) -> int:
         """Those of an explicit step."""
         return self.explicit.evaluations
-
-    @property
-    def compilable(self) -> bool:
-        """No: which method is evaluated goes by values."""
-        return False
 
     @property
     def dense_stages(self) -> int:
@@ -137,8 +127,8 @@ class Auto(Solver):
         return self.explicit.dense_stages + self.stiff.dense_stages + 1
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
-        """Carry f at the point reached, and (L, 2): whether the lane is stiff, and the votes for a change."""
-        return f0(), y0.new_zeros(len(y0), 2)
+        """Carry f at the point reached, and what ``_vote`` knows of each lane."""
+        return f0(), y0.new_tensor([0.0, 0.0, 0.0, PATIENCE]).repeat(len(y0), 1)
 
     def slope(self, carry: Carry) -> Tensor | None:
         """What is carried first."""
@@ -189,7 +179,8 @@ class Auto(Solver):
     def _stiff(self, f: Field, t0: Number, t1: Number, y0: Tensor, carry: Carry) -> Half:
         near = self.stiff.linearize(f, t0, y0)
         attempt = self.stiff.step_near(near, f, t0, t1, y0)
-        steepness = near.by_state.detach().abs().sum(dim=2).amax(dim=1)
+        jacobian = near.by_state.detach()
+        steepness = (jacobian @ jacobian).abs().sum(dim=2).amax(dim=1).sqrt()
         return _half(attempt, f(t1, attempt.y1), t1 - t0, steepness)
 
 
@@ -200,16 +191,20 @@ def _half(attempt: Attempt, slope: Tensor, h: Number, steepness: Tensor) -> Half
 
 
 def _vote(notes: Tensor, pressed: Tensor) -> Tensor:
-    """Return which lanes are stiff from now on, and their votes: (L, 2).
+    """Return which lanes are stiff from now on, votes for a change, explicit steps in a row, and the patience: (L, 4).
 
     An explicit method at its edge of stability passes it now and then; a stiff one must be clear of it throughout.
     """
-    stiff, votes = notes.unbind(1)
+    stiff, votes, steps, patience = notes.unbind(1)
+    steps = torch.where(stiff > 0, 0.0, steps + 1)
+    tries = steps >= patience
+    patience = torch.where(tries, 2 * patience, torch.where((stiff > 0) & pressed, PATIENCE, patience))
     easy = torch.where(pressed, votes + 1, (votes - 1).clamp(min=0))
     hard = torch.where(pressed, 0.0, votes + 1)
     votes = torch.where(stiff > 0, hard, easy)
-    change = votes >= torch.where(stiff > 0, TO_EXPLICIT, TO_STIFF)
-    return torch.stack([torch.where(change, 1 - stiff, stiff), torch.where(change, 0.0, votes)], dim=1)
+    change = tries | (votes >= torch.where(stiff > 0, TO_EXPLICIT, TO_STIFF))
+    votes = torch.where(change, 0.0, votes)
+    return torch.stack([torch.where(change, 1 - stiff, stiff), votes, steps, patience], dim=1)
 
 
 def _norm(x: Tensor) -> Tensor:

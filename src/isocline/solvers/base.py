@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -56,6 +56,8 @@ class Solver(ABC):
 
     A solver neither chooses nor judges step sizes (that is the controller's), and nothing in it branches on values.
     What it needs from step to step is in its carry, through which gradients flow like through the state.
+
+    What is the same for all instances of a subclass is written there as a constant: ``order: ClassVar[int] = 5``.
     """
 
     @property
@@ -256,6 +258,10 @@ class Piece(NamedTuple):
 class BlackBox(Solver):
     """A method that runs a whole solve by itself, one lane at a time: it has no steps for the loop or for autograd."""
 
+    weights: ClassVar[tuple[float, ...]] = ()  # not known
+    evaluations: ClassVar[int] = 0  # not known
+    compilable: ClassVar[bool] = False  # it runs outside of torch
+
     @abstractmethod
     def trace(
         self,
@@ -276,21 +282,6 @@ class BlackBox(Solver):
             limits: tolerances and limits.
             dense: whether all steps are wanted.
         """
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """None are known."""
-        return ()
-
-    @property
-    def evaluations(self) -> int:
-        """Not known beforehand."""
-        return 0
-
-    @property
-    def compilable(self) -> bool:
-        """No: it runs outside of torch."""
-        return False
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """There are no steps to be taken one by one."""

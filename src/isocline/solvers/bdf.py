@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import factorial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from isocline.layout import Layout
-from isocline.newton import Iteration, Newton, check_iteration
+from isocline.jacobian import UserJacobian
+from isocline.newton import Iteration, Newton, check_iteration, iteration
 from isocline.numbers import Number, column, read, spread, where
 from isocline.polynomials import Newton as Polynomial
 from isocline.polynomials import chebyshev, constant, evaluate, through_chebyshev
@@ -47,8 +47,9 @@ class BDF(Solver):
     A step keeps its size for k + 1 steps. Then it takes the order that allows the largest.
 
     Args:
-        jacobian: df/dy as a function ``jacobian(t, y, *args)``, for a state that is one tensor: it returns the shape of
-            y and one more dimension for the n numbers of y (of a sample with ``batch_dims``). None differentiates f.
+        jacobian: df/dy, called as f is: ``jacobian(t, y, *args)`` with the result (n, n), or (*batch, n, n) with
+            ``batch_dims``, over all numbers of y one after another. None differentiates f. It only guides the
+            iterations: an approximation will do, if they converge.
         linear_solver: "lu" factors dense matrices, one a lane; "gmres" needs only products with df/dy;
             "auto" takes GMRES for more than 512 numbers a lane, if no ``jacobian`` is given.
 
@@ -65,82 +66,35 @@ class BDF(Solver):
         0.5403
     """
 
-    jacobian: Callable[..., Tensor] | None = None
+    jacobian: UserJacobian | None = None
     linear_solver: str = "auto"
     accuracy: Accuracy | None = field(default=None, repr=False)
     """Set by ``tuned``."""
     whole: bool = field(default=False, repr=False)
     """Whether every step is to be interpolated; set by ``completing``."""
 
+    name: ClassVar[str] = "bdf"
+    kind: ClassVar[str] = "BDF (stiff)"
+    citation: ClassVar[str] = (
+        "Brenan, Campbell & Petzold 1996, doi:10.1137/1.9781611971224; Shampine & Reichelt 1997, "
+        "doi:10.1137/S1064827594276424"
+    )
+    order: ClassVar[int] = HIGHEST
+    error_order: ClassVar[int] = 1  # of the first step; plans say that of the others
+    weights: ClassVar[None] = None  # past steps matter
+    evaluations: ClassVar[int] = 1  # at least: how many depends on the iterations
+    dense_stages: ClassVar[int] = HIGHEST  # states at fixed points of the step
+    compilable: ClassVar[bool] = False  # how often it iterates depends on values
+    integrates: ClassVar[bool] = False  # its equation would have to be solved for the adjoint, too
+
     def __post_init__(self) -> None:
         """Check the settings."""
         check_iteration(self.jacobian, self.linear_solver)
 
     @property
-    def name(self) -> str:
-        """Its name in ``METHODS``."""
-        return "bdf"
-
-    @property
-    def order(self) -> int:
-        """The highest."""
-        return HIGHEST
-
-    @property
-    def error_order(self) -> int:
-        """That of the first step."""
-        return 1
-
-    @property
-    def weights(self) -> None:
-        """None: past steps matter."""
-        return
-
-    @property
-    def evaluations(self) -> int:
-        """At least one: how many depends on the iterations."""
-        return 1
-
-    @property
-    def compilable(self) -> bool:
-        """No: how often it iterates depends on values."""
-        return False
-
-    @property
-    def integrates(self) -> bool:
-        """No: its equation would have to be solved for the adjoint, too."""
-        return False
-
-    @property
-    def kind(self) -> str:
-        """How it steps."""
-        return "BDF (stiff)"
-
-    @property
-    def citation(self) -> str:
-        """Where it comes from."""
-        return (
-            "Brenan, Campbell & Petzold 1996, doi:10.1137/1.9781611971224; Shampine & Reichelt 1997, "
-            "doi:10.1137/S1064827594276424"
-        )
-
-    @property
     def completes(self) -> bool:
         """Unless all steps are whole."""
         return not self.whole
-
-    @property
-    def dense_stages(self) -> int:
-        """States at fixed points of the step."""
-        return HIGHEST
-
-    def check(self, layout: Layout) -> None:
-        """Refuse a Jacobian for a nested state."""
-        if self.jacobian is not None and not layout.single:
-            raise ValueError(
-                "jacobian= needs a state that is one tensor, but y0 is nested; leave it out, so that f is "
-                "differentiated, or put the state into one tensor"
-            )
 
     def tuned(self, accuracy: Accuracy) -> "BDF":
         """Iterate, and choose orders, by these tolerances."""
@@ -208,9 +162,7 @@ class BDF(Solver):
 
     @property
     def _how(self) -> Iteration:
-        if self.accuracy is None:
-            raise ValueError("an implicit method needs to know the tolerances: use solver.tuned(controller)")
-        return Iteration(self.accuracy, self.jacobian, self.linear_solver)
+        return iteration(self.accuracy, self.jacobian, self.linear_solver)
 
 
 class _Ahead(NamedTuple):

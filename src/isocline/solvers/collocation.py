@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +54,12 @@ class Collocation(Solver):
     nodes: Floats
     accuracy: Accuracy | None = field(default=None, repr=False, compare=False)
 
+    kind: ClassVar[str] = "implicit Runge-Kutta (collocation)"
+    citation: ClassVar[str] = "Hairer & Wanner 1996, Solving Ordinary Differential Equations II, IV.5"
+    error_order: ClassVar[None] = None  # it has no error estimate
+    compilable: ClassVar[bool] = False  # it iterates
+    integrates: ClassVar[bool] = False  # the stages are increments of the state, not evaluations of f
+
     def __post_init__(self) -> None:
         """Check the nodes."""
         if len(set(self.nodes)) != len(self.nodes) or not self.nodes or not all(0 < c <= 1 for c in self.nodes):
@@ -70,11 +76,6 @@ class Collocation(Solver):
         return _table(self.nodes).order
 
     @property
-    def error_order(self) -> None:
-        """None: it has no error estimate."""
-        return
-
-    @property
     def weights(self) -> Floats:
         """Integrals of the Lagrange polynomials over the step."""
         return _table(self.nodes).b
@@ -85,29 +86,9 @@ class Collocation(Solver):
         return 2 * len(self.nodes)
 
     @property
-    def kind(self) -> str:
-        """The family."""
-        return "implicit Runge-Kutta (collocation)"
-
-    @property
     def dense_order(self) -> int:
         """The degree of the polynomial."""
         return len(self.nodes)
-
-    @property
-    def citation(self) -> str:
-        """The book."""
-        return "Hairer & Wanner 1996, Solving Ordinary Differential Equations II, IV.5"
-
-    @property
-    def compilable(self) -> bool:
-        """No: it iterates."""
-        return False
-
-    @property
-    def integrates(self) -> bool:
-        """No: the stages are increments of the state, not evaluations of f."""
-        return False
 
     def tuned(self, accuracy: Accuracy) -> "Collocation":
         """Iterate as far as these tolerances ask."""

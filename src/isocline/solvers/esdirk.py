@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from isocline.jacobian import UserJacobian
-from isocline.layout import Layout
-from isocline.newton import Iteration, Newton, check_iteration
+from isocline.newton import Iteration, Newton, check_iteration, iteration
 from isocline.numbers import Number, column, where
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Tabled
 from isocline.solvers.polynomial import polynomials
@@ -32,8 +32,8 @@ class ESDIRK(Tabled):
     Args:
         tableau: the coefficients.
         jacobian: df/dy (of the implicit part, if f is a ``Split``), called as f is: ``jacobian(t, y, *args)`` with the
-            result (n, n), or (*batch, n, n) with ``batch_dims``. None differentiates f. It only guides the iterations:
-            an approximation will do, if they converge.
+            result (n, n), or (*batch, n, n) with ``batch_dims``, over all numbers of y one after another. None
+            differentiates f. It only guides the iterations: an approximation will do, if they converge.
         linear_solver: "lu" factors dense matrices, one a lane; "gmres" needs only products with df/dy;
             "auto" takes GMRES for more than 512 numbers a lane, if no ``jacobian`` is given.
 
@@ -57,6 +57,9 @@ class ESDIRK(Tabled):
     linear_solver: str = "auto"
     accuracy: Accuracy | None = field(default=None, repr=False)
     """Set by ``tuned``."""
+
+    compilable: ClassVar[bool] = False  # how often it iterates depends on values
+    integrates: ClassVar[bool] = False  # the stages are solutions of equations, not evaluations
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -89,33 +92,13 @@ class ESDIRK(Tabled):
         """With the explicit companion, if there is one."""
         return "diagonally implicit Runge-Kutta" + (", IMEX" if self.tableau.explicit else "")
 
-    @property
-    def compilable(self) -> bool:
-        """No: how often it iterates depends on values."""
-        return False
-
-    @property
-    def integrates(self) -> bool:
-        """No: the stages are solutions of equations, not evaluations."""
-        return False
-
-    def check(self, layout: Layout) -> None:
-        """Refuse a Jacobian for a nested state."""
-        if self.jacobian is not None and not layout.single:
-            raise ValueError(
-                "jacobian= needs a state that is one tensor, but y0 is nested; leave it out, so that f is "
-                "differentiated, or put the state into one tensor"
-            )
-
     def tuned(self, accuracy: Accuracy) -> "ESDIRK":
         """Return the method that iterates as far as these tolerances ask."""
         return replace(self, accuracy=accuracy)
 
     @property
     def _how(self) -> Iteration:
-        if self.accuracy is None:
-            raise ValueError("an implicit method needs to know the tolerances: use solver.tuned(controller)")
-        return Iteration(self.accuracy, self.jacobian, self.linear_solver)
+        return iteration(self.accuracy, self.jacobian, self.linear_solver)
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry the memory of the iterations, and f(t0, y0) unless f is treated in two parts."""

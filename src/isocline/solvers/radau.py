@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,60 +61,21 @@ class Radau(Solver):
     jacobian: UserJacobian | None = None
     accuracy: Accuracy | None = field(default=None, repr=False)
 
+    name: ClassVar[str] = "radau"
+    kind: ClassVar[str] = "implicit Runge-Kutta (stiff)"
+    citation: ClassVar[str] = "Hairer & Wanner 1996, Solving Ordinary Differential Equations II, IV.8 (RADAU5)"
+    order: ClassVar[int] = 5
+    error_order: ClassVar[int] = 3
+    dense_order: ClassVar[int] = 3  # of the collocation polynomial
+    weights: ClassVar[tuple[float, ...]] = A[-1]
+    evaluations: ClassVar[int] = 9  # three an iteration; two or three iterations are usual
+    compilable: ClassVar[bool] = False  # it iterates
+    integrates: ClassVar[bool] = False  # the stages are increments of the state, not evaluations of f
+
     def __post_init__(self) -> None:
         """Check the type."""
         if not (self.jacobian is None or callable(self.jacobian)):
             raise TypeError(f"jacobian must be a function jacobian(t, y, *args) or None, got {self.jacobian!r:.60}")
-
-    @property
-    def name(self) -> str:
-        """As in METHODS."""
-        return "radau"
-
-    @property
-    def order(self) -> int:
-        """Five."""
-        return 5
-
-    @property
-    def error_order(self) -> int | None:
-        """Three."""
-        return 3
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """The last row of A."""
-        return A[-1]
-
-    @property
-    def evaluations(self) -> int:
-        """Three an iteration; two or three iterations are usual."""
-        return 9
-
-    @property
-    def kind(self) -> str:
-        """The family."""
-        return "implicit Runge-Kutta (stiff)"
-
-    @property
-    def dense_order(self) -> int:
-        """That of the collocation polynomial."""
-        return 3
-
-    @property
-    def citation(self) -> str:
-        """The book."""
-        return "Hairer & Wanner 1996, Solving Ordinary Differential Equations II, IV.8 (RADAU5)"
-
-    @property
-    def compilable(self) -> bool:
-        """No: it iterates."""
-        return False
-
-    @property
-    def integrates(self) -> bool:
-        """No: the stages are increments of the state, not evaluations of f."""
-        return False
 
     def tuned(self, accuracy: Accuracy) -> "Radau":
         """Iterate as far as the tolerances ask for."""

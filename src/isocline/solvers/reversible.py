@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -34,45 +35,13 @@ class ReversibleHeun(Invertible):
         0.87
     """
 
-    @property
-    def name(self) -> str:
-        """The name users write."""
-        return "reversible_heun"
-
-    @property
-    def order(self) -> int:
-        """Two."""
-        return 2
-
-    @property
-    def error_order(self) -> int | None:
-        """That of Euler's method."""
-        return 1
-
-    @property
-    def kind(self) -> str:
-        """A kind of its own."""
-        return "reversible"
-
-    @property
-    def citation(self) -> str:
-        """Where it comes from."""
-        return "Kidger, Foster, Li & Lyons 2021, arXiv:2105.13493"
-
-    @property
-    def dense_order(self) -> int:
-        """Two: the slope is interpolated linearly."""
-        return 2
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Those of Heun's method."""
-        return (0.5, 0.5)
-
-    @property
-    def evaluations(self) -> int:
-        """One: the other slope is carried over."""
-        return 1
+    name: ClassVar[str] = "reversible_heun"
+    kind: ClassVar[str] = "reversible"
+    citation: ClassVar[str] = "Kidger, Foster, Li & Lyons 2021, arXiv:2105.13493"
+    order: ClassVar[int] = 2
+    error_order: ClassVar[int] = 1  # Euler's
+    weights: ClassVar[tuple[float, ...]] = (0.5, 0.5)
+    evaluations: ClassVar[int] = 1  # the other slope is carried over
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t, x), and x itself, which begins at y0."""
@@ -134,6 +103,8 @@ class Reversible(Invertible):
     completed: RungeKutta | None = field(default=None, init=False)
     """The base with its late stages among the others, if every step is to make them."""
 
+    kind: ClassVar[str] = "reversible"
+
     def __init__(self, base: str | Solver, coupling: float = 0.999) -> None:
         """Look the base up by its name, and check both."""
         if isinstance(base, str) and base in TABLEAUS:
@@ -163,11 +134,6 @@ class Reversible(Invertible):
     def error_order(self) -> int | None:
         """The base's."""
         return self.base.error_order
-
-    @property
-    def kind(self) -> str:
-        """As the other one."""
-        return "reversible"
 
     @property
     def citation(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,10 @@ class Rosenbrock(Tabled):
     tableau: RosenbrockTableau
     jacobian: UserJacobian | None = None
 
+    kind: ClassVar[str] = "Rosenbrock (stiff)"
+    compilable: ClassVar[bool] = False  # the Jacobian is made of gradients of f
+    integrates: ClassVar[bool] = False  # the stages are increments of the state, not evaluations of f
+
     def __post_init__(self) -> None:
         """Check the types."""
         if not isinstance(self.tableau, RosenbrockTableau):
@@ -77,21 +82,6 @@ class Rosenbrock(Tabled):
     def evaluations(self) -> int:
         """The stages; the first is had together with the derivatives."""
         return self.tableau.stages
-
-    @property
-    def kind(self) -> str:
-        """One kind for all tables."""
-        return "Rosenbrock (stiff)"
-
-    @property
-    def compilable(self) -> bool:
-        """No: the Jacobian is made of gradients of f."""
-        return False
-
-    @property
-    def integrates(self) -> bool:
-        """No: the stages are increments of the state, not evaluations of f."""
-        return False
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry nothing."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class RungeKutta(Tabled):
     """
 
     tableau: Tableau
+
+    kind: ClassVar[str] = "explicit Runge-Kutta"
 
     def __post_init__(self) -> None:
         """Check the type."""
@@ -76,11 +79,6 @@ class RungeKutta(Tabled):
     def completing(self) -> "RungeKutta":
         """Return the method with late stages among the others."""
         return _completing(self.tableau) if self.late_stages else self
-
-    @property
-    def kind(self) -> str:
-        """One kind for all tables."""
-        return "explicit Runge-Kutta"
 
     def init(self, f: Field, t0: Number, y0: Tensor, f0: Callable[[], Tensor]) -> Carry:
         """Carry f(t0, y0) if a stage of a step is the first of the next, else nothing."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import cos, isfinite, pi
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -58,6 +58,10 @@ class SciPy(BlackBox):
 
     method: str
 
+    kind: ClassVar[str] = "SciPy"
+    citation: ClassVar[str] = "Virtanen et al. 2020, doi:10.1038/s41592-019-0686-2"
+    dense_stages: ClassVar[int] = len(NODES)  # samples of a step
+
     def __post_init__(self) -> None:
         """Check the name, and that SciPy is there."""
         if self.method not in ORDERS:
@@ -78,21 +82,6 @@ class SciPy(BlackBox):
     def error_order(self) -> int | None:
         """That of the error estimate, the highest if it varies."""
         return ORDERS[self.method][1]
-
-    @property
-    def kind(self) -> str:
-        """Where it comes from."""
-        return "SciPy"
-
-    @property
-    def citation(self) -> str:
-        """SciPy's."""
-        return "Virtanen et al. 2020, doi:10.1038/s41592-019-0686-2"
-
-    @property
-    def dense_stages(self) -> int:
-        """Samples of a step."""
-        return len(NODES)
 
     def trace(
         self,

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from isocline.layout import Layout
 from isocline.numbers import Number, column
-from isocline.solvers.base import Attempt, Carry, Field, Solver
+from isocline.solvers.base import Attempt, Carry, Field, Solver, Tabled
 from isocline.solvers.hermite import hermite
 from isocline.state import Step
 from isocline.tableaus.composition import Composition
 
 
 @dataclass(frozen=True)
-class Splitting(Solver):
+class Splitting(Tabled):
     r"""Kicks and drifts in turn, for ``q' = v(p, t)``, ``p' = a(q, t)``: leapfrog and what is composed of it.
 
     ``kick: p += k h a(q, t_q)``, ``drift: q += d h v(p, t_p)``, where each has its own time: t_q is what the drifts add
@@ -52,50 +53,21 @@ class Splitting(Solver):
     composition: Composition
     completed: bool = False
 
+    kind: ClassVar[str] = "symplectic"
+    error_order: ClassVar[None] = None  # steps of changing size would not conserve anything
+    weights: ClassVar[tuple[float, ...]] = ()  # the two halves of the state have weights of their own
+    dense_stages: ClassVar[int] = 3  # the way made, and f at both ends
+    integrates: ClassVar[bool] = False  # the state of the adjoint is no pair
+
     def __post_init__(self) -> None:
         """Check the type."""
         if not isinstance(self.composition, Composition):
             raise TypeError(f"Splitting needs a Composition, got {self.composition!r:.60}")
 
     @property
-    def name(self) -> str:
-        """The composition's name."""
-        return self.composition.name
-
-    @property
-    def order(self) -> int:
-        """Order p of the method."""
-        return self.composition.order
-
-    @property
-    def error_order(self) -> int | None:
-        """None: there is no error estimate, and steps of changing size would not conserve anything."""
-        return None
-
-    @property
-    def kind(self) -> str:
-        """One kind for all compositions."""
-        return "symplectic"
-
-    @property
-    def citation(self) -> str:
-        """The composition's."""
-        return self.composition.citation
-
-    @property
-    def dense_order(self) -> int:
-        """Degree up to which polynomials are interpolated exactly."""
-        return 3
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """None: the two halves of the state have weights of their own."""
-        return ()
-
-    @property
-    def integrates(self) -> bool:
-        """No: and the state of the adjoint is no pair."""
-        return False
+    def table(self) -> Composition:
+        """The composition."""
+        return self.composition
 
     @property
     def evaluations(self) -> int:
@@ -107,21 +79,17 @@ class Splitting(Solver):
         """f at both ends."""
         return 0 if self.completed else 2
 
-    @property
-    def dense_stages(self) -> int:
-        """The way made, and f at both ends."""
-        return 3
-
     def check(self, layout: Layout) -> None:
         """Refuse a state that is not a pair (q, p)."""
         like = layout.like
         parts = list(like.values()) if isinstance(like, dict) else like
         pair = isinstance(parts, (tuple, list)) and len(parts) == 2 and all(part is None for part in parts)
-        if not pair or layout.shapes[0] != layout.shapes[1]:
+        if not pair or (layout.shapes[0], layout.dtypes[0]) != (layout.shapes[1], layout.dtypes[1]):
             shapes = ", ".join(str(tuple(shape)) for shape in layout.shapes)
             raise ValueError(
                 f"{self.name!r} solves for a pair (q, p): y0 must be a tuple, list or dict of two tensors of one "
-                f"shape; got {'one tensor' if layout.single else 'a ' + type(like).__name__} with shapes {shapes}. "
+                f"shape and dtype; got {'one tensor' if layout.single else 'a ' + type(like).__name__} with shapes "
+                f"{shapes}. "
                 "Write y0=(q, p), and let f(t, (q, p)) return (dq, dp), where dq depends on p only and dp on q only"
             )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Composition:
     """When each kick is evaluated, in steps: where the drifts have brought q."""
     drift_nodes: tuple[float, ...] = field(init=False, repr=False, compare=False)
     """When each drift is evaluated, in steps: where the kicks have brought p."""
+    dense_order: ClassVar[int] = 3
+    """Degree of the interpolant, which is Hermite's."""
 
     def __post_init__(self) -> None:
         """Check the lengths, and add them up."""

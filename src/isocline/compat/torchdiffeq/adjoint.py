@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import isocline as iso
 from isocline.compat.torchdiffeq.callbacks import callbacks
 from isocline.compat.torchdiffeq.methods import DEFAULT, Method
-from isocline.compat.torchdiffeq.norms import as_adjoint_rows, of_adjoint
+from isocline.compat.torchdiffeq.norms import as_adjoint_rows, of_adjoint, of_row
 from isocline.compat.torchdiffeq.odeint import results
 from isocline.compat.torchdiffeq.setup import Setup, find_method, make_setup, with_grid
 from isocline.compat.torchdiffeq.solving import shown
@@ -144,7 +144,7 @@ class Backward:
 
     def gradient(self) -> iso.Gradient:
         """Return it for ``isocline.solve``."""
-        setup, shape = self.setup, self.setup.y0.shape
+        setup = self.setup
         known = self.method.known(self.name, self.options)
         if not self.method.choose(known).integrates:
             return iso.RecursiveCheckpointAdjoint()
@@ -152,7 +152,7 @@ class Backward:
         options = with_grid(known, setup.func, setup.structure.unpack(setup.y0.detach()))
         if "grid_constructor" in options:
             options["grid_constructor"] = _from_time_to_time(options["grid_constructor"])
-        norm = as_adjoint_rows(self.options, shape, self.params)
+        norm = as_adjoint_rows(self.options, setup.y0.detach(), self.params)
         how = stepping(self.method, options, self.rtol, self.atol, norm, setup.y0, times.flip(0))
         # With fixed steps torchdiffeq begins anew at each time.
         more = times[1:-1] if self.method.fixed else how.jump_t
@@ -167,7 +167,7 @@ class Backward:
 
     def _shown(self, rows: Tensor) -> Any:
         """Return the adjoint's state as torchdiffeq has it; what is integrated beside it is zero."""
-        y, a = (part.reshape(self.setup.y0.shape) for part in rows.tensor_split(2, dim=1))
+        y, a = (of_row(part, self.setup.y0) for part in rows.tensor_split(2, dim=1))
         return rows.new_zeros(()), y, a, *(torch.zeros_like(x) for x in self.params)
 
 

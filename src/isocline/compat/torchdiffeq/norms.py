@@ -36,14 +36,20 @@ def of_state(options: Mapping[str, Any], structure: Structure) -> Norm:
     return lambda y: norm(structure.unpack(y))
 
 
-def as_rows(norm: Norm, shape: torch.Size) -> Rows:
+def of_row(rows: Tensor, like: Tensor) -> Tensor:
+    """Return a row of numbers as a packed state like this one; a complex number is a pair of them in a row."""
+    if like.is_complex():
+        return torch.view_as_complex(rows.reshape(*like.shape, 2))
+    return rows.reshape(like.shape)
+
+
+def as_rows(norm: Norm, like: Tensor) -> Rows:
     """Return a norm of a packed state as a controller wants it."""
-    return lambda rows: _row(norm(rows.reshape(shape)), rows)
+    return lambda rows: _row(norm(of_row(rows, like)), rows)
 
 
 def _row(size: Any, like: Tensor) -> Tensor:
-    real = like.real.dtype if like.is_complex() else like.dtype
-    return torch.as_tensor(size, dtype=real, device=like.device).abs().reshape(1)
+    return torch.as_tensor(size, dtype=like.dtype, device=like.device).abs().reshape(1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def of_adjoint(options: Mapping[str, Any], state: Norm, structure: Structure) ->
     return unpacked
 
 
-def as_adjoint_rows(options: Mapping[str, Any], shape: torch.Size, params: Sequence[Tensor]) -> Rows:
+def as_adjoint_rows(options: Mapping[str, Any], like: Tensor, params: Sequence[Tensor]) -> Rows:
     """Return ``options["norm"]``, looked up anew each time, for rows of (y, adj_y).
 
     isocline integrates the parameters along with accepted steps, outside the error control: for the norm they, and
@@ -89,7 +95,7 @@ def as_adjoint_rows(options: Mapping[str, Any], shape: torch.Size, params: Seque
     rest: list[Tensor] = []
 
     def norm(rows: Tensor) -> Tensor:
-        y, adj_y = (part.reshape(shape) for part in rows.tensor_split(2, dim=1))
+        y, adj_y = (of_row(part, like) for part in rows.tensor_split(2, dim=1))
         own = options["norm"]
         if isinstance(own, AdjointNorm):
             return _row(own.of_state(y, adj_y), rows)

@@ -71,7 +71,7 @@ def make_setup(
         warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         t = t.to(packed.device)
     plain = structure.shapes is None and "norm" not in known
-    norm: Rows | str = "rms" if plain else as_rows(of_state(known, structure), packed.shape)
+    norm: Rows | str = "rms" if plain else as_rows(of_state(known, structure), packed.detach())
     how = stepping(found, with_grid(known, func, y0), rtol, atol, norm, packed, t)
     return Setup(func, structure, packed, t, rtol, atol, found, known, how)
 

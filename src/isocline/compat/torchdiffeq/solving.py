@@ -7,6 +7,7 @@ from torch import Tensor
 
 import isocline as iso
 from isocline.compat.torchdiffeq.function import Function
+from isocline.compat.torchdiffeq.norms import of_row
 from isocline.compat.torchdiffeq.setup import Setup
 
 
@@ -53,4 +54,4 @@ def solved(
 
 def shown(setup: Setup) -> Callable[[Tensor], Any]:
     """Return what shows a packed row (1, n) as the user's state."""
-    return lambda rows: setup.structure.unpack(rows.reshape(setup.y0.shape))
+    return lambda rows: setup.structure.unpack(of_row(rows, setup.y0))
