@@ -16,6 +16,13 @@ ANY_STATE = [name for name, solver in iso.METHODS.items() if not isinstance(solv
 ITERATING = (*IMPLICIT, "radau", "bdf")
 """Methods whose evaluations go by how fast their iterations converge; first derivatives only."""
 
+
+def fitting(gradient: iso.Gradient, method: str = "tsit5") -> iso.Solver:
+    """Return the method, or its reversible form where the gradient method needs one."""
+    solver = iso.METHODS[method]
+    return solver if gradient.suits(solver) else iso.Reversible(method)
+
+
 RELAXATION = Problem(
     "cos(t) - y",
     lambda t, y: t.cos() - y,
@@ -43,13 +50,6 @@ def _spiral(t: Tensor) -> Tensor:
 
 
 HOPF = Problem("Hopf", columns(_hopf), (0.5, 0.0), t1=4.0, exact=_spiral)
-
-
-def fitting(gradient: iso.Gradient, method: str = "tsit5") -> iso.Solver:
-    """Return the method, or its reversible form where the gradient method needs one."""
-    solver = iso.METHODS[method]
-    suits = getattr(gradient, "suits", lambda _: True)
-    return solver if suits(solver) else iso.Reversible(method)
 
 
 RATES = torch.tensor([0.04, 3e7, 1e4], dtype=torch.float64)

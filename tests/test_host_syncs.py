@@ -180,6 +180,16 @@ def test_backward_through_checkpoints_reads_nothing(
 
 
 @pytest.mark.parametrize("batch_dims", [0, 1])
+def test_backward_by_undoing_steps_reads_once_a_checkpoint(monkeypatch: pytest.MonkeyPatch, batch_dims: int) -> None:
+    gradient = iso.ReversibleAdjoint(8)
+    sol = solve(batch_dims, gradient, times=10, method=iso.Reversible("tsit5"))
+    with reads(monkeypatch) as counter:
+        sol.ys.square().sum().backward()
+    assert sol.stats.backward is not None
+    assert counter.count <= 8 + AROUND
+
+
+@pytest.mark.parametrize("batch_dims", [0, 1])
 def test_backward_by_backsolve_reads_once_a_step(monkeypatch: pytest.MonkeyPatch, batch_dims: int) -> None:
     sol = solve(batch_dims, iso.BacksolveAdjoint())
     with reads(monkeypatch) as counter:

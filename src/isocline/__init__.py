@@ -4,11 +4,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 from isocline.controllers import PID, Controller, FixedStep
 from isocline.events import Event, SteadyState
-from isocline.gradients import BacksolveAdjoint, DirectAdjoint, Gradient, RecursiveCheckpointAdjoint
+from isocline.gradients import (
+    BacksolveAdjoint,
+    DirectAdjoint,
+    Gradient,
+    RecursiveCheckpointAdjoint,
+    ReversibleAdjoint,
+)
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE
+from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
 from isocline.observers import Observer
 from isocline.per_lane import PerLane
+from isocline.quadrature import Quadrature
 from isocline.restart import SolverState
 from isocline.solution import Solution, SolveError, Stats
 from isocline.solve import solve
@@ -30,6 +37,7 @@ from isocline.solvers import (
 from isocline.split import Split
 from isocline.state import Status
 from isocline.tableaus import ImplicitTableau, RosenbrockTableau, Tableau
+from isocline.tracking import Work, track
 
 try:
     __version__ = version("isocline")
@@ -58,9 +66,12 @@ __all__ = [
     "NeuralODE",
     "Observer",
     "PerLane",
+    "Quadrature",
     "Radau",
     "RecursiveCheckpointAdjoint",
+    "Regularised",
     "Reversible",
+    "ReversibleAdjoint",
     "Rosenbrock",
     "RosenbrockTableau",
     "RungeKutta",
@@ -73,6 +84,10 @@ __all__ = [
     "Stats",
     "Status",
     "SteadyState",
+    "StepSchedule",
     "Tableau",
+    "ToleranceSchedule",
+    "Work",
     "solve",
+    "track",
 ]

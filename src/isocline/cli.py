@@ -2,20 +2,41 @@
 
 import sys
 from importlib.metadata import version
+from typing import cast
 
 from tyro.extras import SubcommandApp
 
 from isocline.data import DataError
-from isocline.experiments.demo import Demo, run_demo
-from isocline.experiments.methods import Methods, run_methods
+from isocline.experiments.command import Command
+from isocline.experiments.demo import Demo
+from isocline.experiments.methods import Methods
 from isocline.experiments.run_folder import RunFolderError
-from isocline.experiments.train_mnist import TrainMnist, run_train_mnist
+from isocline.experiments.section6.drift import Drift
+from isocline.experiments.section6.gradient_error import GradientError
+from isocline.experiments.section6.lanes import Lanes
+from isocline.experiments.section6.memory import Memory
+from isocline.experiments.section6.nfe import Nfe
+from isocline.experiments.section6.picard import Picard
+from isocline.experiments.train_mnist import TrainMnist
 
-_APP, _TRAIN = SubcommandApp(), SubcommandApp()
-_APP.command(name="demo")(Demo)
-_APP.command(name="methods")(Methods)
-_APP.command(_TRAIN, name="train")
-_TRAIN.command(name="mnist")(TrainMnist)
+Commands = dict[str, "type[Command] | Commands"]
+
+COMMANDS: Commands = {
+    "demo": Demo,
+    "methods": Methods,
+    "train": {
+        "mnist": TrainMnist,
+    },
+    "reproduce": {
+        "drift": Drift,
+        "lanes": Lanes,
+        "nfe": Nfe,
+        "gradient-error": GradientError,
+        "memory": Memory,
+        "picard": Picard,
+    },
+}
+"""What users write, and what is run; a dict is a group of commands."""
 
 
 def main() -> None:
@@ -23,17 +44,25 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"isocline {version('isocline')}")
         return
-    command = _APP.cli(prog="isocline", description="Neural differential equations, trained and measured.")
+    app = _app(COMMANDS)
+    command = cast(
+        Command, app.cli(prog="isocline", description="Neural differential equations, trained and measured.")
+    )
     try:
-        if isinstance(command, Demo):
-            run_demo(command)
-        elif isinstance(command, Methods):
-            run_methods(command)
-        else:
-            run_train_mnist(command)
+        command.main()
     except (DataError, RunFolderError) as error:
         print(f"isocline: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _app(commands: Commands) -> SubcommandApp:
+    app = SubcommandApp()
+    for name, command in commands.items():
+        if isinstance(command, dict):
+            app.command(_app(command), name=name)
+        else:
+            app.command(name=name)(command)
+    return app
 
 
 if __name__ == "__main__":

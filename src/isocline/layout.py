@@ -51,6 +51,8 @@ class Layout:
     precision: torch.dtype
     """Real dtype in which f computes, and sees the time."""
     device: torch.device
+    quadratures: tuple[bool, ...] = ()
+    """Which tensors are not under error control; empty if all are."""
 
     @property
     def lanes(self) -> int:
@@ -86,6 +88,11 @@ class Layout:
     def leaves(self, y: Tensor) -> list[Tensor]:
         """Return lanes (..., L, n) as the user's tensors, one by one."""
         return [self._unpack_one(part, index) for index, part in enumerate(y.split(self.sizes, dim=-1))]
+
+    def judged(self) -> Tensor:
+        """Return which numbers of a lane are under error control, (n,)."""
+        marks = zip(self.quadratures, self.sizes, strict=True)
+        return torch.cat([torch.full((size,), not mark, device=self.device) for mark, size in marks])
 
     def build(self, parts: Iterable[Any]) -> Tree:
         """Return parts, one for each tensor, in the user's structure."""
@@ -178,8 +185,8 @@ def of_reals(x: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
 
-def make_layout(y0: Tree, batch_dims: int) -> Layout:
-    """Check the initial state and describe it.
+def make_layout(y0: Tree, batch_dims: int, quadratures: tuple[bool, ...] = ()) -> Layout:
+    """Check the initial state and describe it; ``quadratures`` says which of its tensors were marked so, if any.
 
     Raises:
         TypeError: not tensors, not floating point or complex, or several precisions.
@@ -202,6 +209,7 @@ def make_layout(y0: Tree, batch_dims: int) -> Layout:
         dtype=INSIDE[tensors[0].dtype],
         precision=tensors[0].dtype.to_real(),
         device=tensors[0].device,
+        quadratures=quadratures if any(quadratures) else (),
     )
 
 

@@ -11,7 +11,7 @@ from isocline.layout import Field as UserField
 from isocline.numbers import Number, both, fetch, isfinite, negate, read, total, where
 from isocline.observers import Observer
 from isocline.rest import park
-from isocline.solvers.base import Attempt, Carry, Field, Solver
+from isocline.solvers.base import Attempt, Carry, Field, Invertible, Solver
 from isocline.state import State, Status, Step
 from isocline.stops import Marks
 
@@ -79,9 +79,9 @@ def advance(
     attempt = solver.step(*(park(running, *begin) if resting else begin))
     with torch.no_grad():
         h = target - state.t
-        measured = controller.measure(state.y, attempt), _largest(attempt.y1), *(attempt.plan or ())
-        error, largest, *plan = read(h, measured)
-        finite = isfinite(largest)
+        measured = controller.measure(state.y, attempt), largest(attempt.y1), *(attempt.plan or ())
+        error, size, *plan = read(h, measured)
+        finite = isfinite(size)
         verdict = Verdict(h, where(finite, error, float("inf")), finite, *(plan or [solver.error_order]))
         accept, dt, memory = controller.adapt(verdict, state.memory)
         accept = both(accept, running)
@@ -155,6 +155,14 @@ def take(f: Field, solver: Solver, t0: Number, t1: Number, y0: Tensor, carry: Ca
     return _merge(moving, t0, t1, y0, carry, attempt)
 
 
+def undo(f: Field, solver: Invertible, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+    """Return state and carry before a step that ended with these; lanes with t1 == t0 rest."""
+    moving = t1 != t0
+    f, end, begin, beside, rest = park(moving, f, t1, t0, y1, carry)
+    y0, before = solver.reverse(f, begin, end, beside, rest)
+    return where(moving, y0, y1), tuple(where(moving, new, old) for new, old in zip(before, carry, strict=True))
+
+
 def _without_rejected(f: Field, solver: Solver, state: State, new: State, step: Step) -> tuple[State, Step]:
     """Return the same outcome with no trace of rejected attempts in the autograd graph.
 
@@ -194,14 +202,14 @@ def _resolution(t: Number) -> float:
     return torch.finfo(t.dtype if isinstance(t, Tensor) else torch.float64).eps
 
 
-def _largest(y: Tensor) -> Tensor:
-    """Largest number of each lane: one pass tells whether it is finite, and unlike a sum it cannot overflow."""
-    largest: Tensor = torch.linalg.vector_norm(y.flatten(1), float("inf"), dim=1)
-    return largest
+def largest(y: Tensor) -> Tensor:
+    """Return the largest number of each lane: it tells whether all are finite, and unlike a sum it cannot overflow."""
+    norm: Tensor = torch.linalg.vector_norm(y.flatten(1), float("inf"), dim=1)
+    return norm
 
 
 def _finite(like: Number, *parts: Tensor) -> Number:
     finite: Number = True
-    for largest in read(like, [_largest(part.detach()) for part in parts]):
-        finite = both(finite, isfinite(largest))
+    for size in read(like, [largest(part.detach()) for part in parts]):
+        finite = both(finite, isfinite(size))
     return finite

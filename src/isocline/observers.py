@@ -1,8 +1,9 @@
 """What watches a solve: saving at given times, recording for dense output or replay, and progress."""
 
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import NamedTuple
 
 import torch
@@ -210,8 +211,6 @@ def interpolate(f: FieldOfLanes, solver: Solver, step: Step, picks: Picks, times
 class Tape(Observer):
     """Records what a replay needs: the accepted grid, the picks, and states to restart from.
 
-    Its ``grid`` has the two ends of every step, for the lanes that the step has; in one that rests they are equal.
-
     Args:
         budget: most states kept; None keeps the one before every accepted step. When full, every other state is
             dropped, so those kept stay evenly spread whatever the number of steps.
@@ -226,7 +225,8 @@ class Tape(Observer):
         self.stride = 1
         self.kept: list[tuple[int, tuple[Tensor, Carry]]] = []
         self.picks: dict[int, Picks] = {}
-        self.grid: list[tuple[Number, Number]] = []
+        self.starts: MutableSequence[Number] = []
+        self.ends: MutableSequence[Number] = []
         self.lanes: list[Tensor | None] = []
 
     def ask(self, step: Step) -> "Tensor | int":
@@ -241,9 +241,16 @@ class Tape(Observer):
             self._keep(self.length, step)
         if self.save is not None and self.save.latest is not None:
             self.picks[self.length] = self.save.latest
+        if self.length == 0 and isinstance(step.t0, float):
+            self.starts, self.ends = array("d"), array("d")  # 16 bytes a step
         self.length += 1
-        self.grid.append((step.t0, step.t1))
+        self.starts.append(step.t0)
+        self.ends.append(step.t1)
         self.lanes.append(step.lanes)
+
+    def interval(self, index: int) -> tuple[Number, Number]:
+        """Return the two ends of a step, for the lanes that it has; in one that rests they are equal."""
+        return self.starts[index], self.ends[index]
 
     def _keep(self, index: int, step: Step) -> None:
         if self.budget is not None and len(self.kept) == self.budget:

@@ -12,6 +12,7 @@ from isocline.solution import Stats
 from isocline.solvers.base import Solver
 from isocline.state import State
 from isocline.times import Times
+from isocline.tracking import Work
 
 if TYPE_CHECKING:
     from isocline.compiled import Traced
@@ -42,6 +43,8 @@ class Problem:
     """Whether it is one of several that make up the user's."""
     before: State | None = None
     """The state in which an earlier solve came to the start."""
+    trackers: tuple[Work, ...] = ()
+    """Who is told what backward passes did."""
 
     @property
     def times(self) -> Tensor:

@@ -77,7 +77,7 @@ def chosen_gradient(gradient: object, solver: Solver) -> Gradient:
         return DEFAULT_OF_BLACK_BOX if whole else DEFAULT_GRADIENT
     if not isinstance(gradient, Gradient):
         raise TypeError(f"gradient must be a gradient method such as DirectAdjoint(), got {describe(gradient)}")
-    if whole and gradient.needs_steps:
+    if whole and not gradient.suits(solver):
         raise ValueError(
             f"{solver.name} does not show its steps, which {type(gradient).__name__} would differentiate; leave out "
             "gradient, or write gradient=BacksolveAdjoint()"

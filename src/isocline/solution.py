@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from isocline.numbers import spread
+from isocline.numbers import fetch, spread, total
 from isocline.precision import without_autocast
 from isocline.restart import SolverState
 from isocline.state import ADVICE, State, Status, ended_well
 from isocline.tree import Tree, describe
+
+COUNTS = "evaluations", "steps", "accepted", "rejected", "rows", "jacobians"
 
 
 @dataclass
@@ -40,8 +42,12 @@ class Stats:
 
     def plus(self, other: "Stats") -> "Stats":
         """Return the counts of both together."""
-        names = "evaluations", "steps", "accepted", "rejected", "rows", "jacobians"
-        return Stats(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        return Stats(**{name: getattr(self, name) + getattr(other, name) for name in COUNTS})
+
+    def total(self) -> "Stats":
+        """Return the counts summed over lanes, as ints (one host synchronisation), without those of backward."""
+        counts = zip(COUNTS, fetch([total(getattr(self, name)) for name in COUNTS]), strict=True)
+        return Stats(**dict(counts))  # type: ignore[arg-type]
 
 
 class SolveError(RuntimeError):

@@ -17,6 +17,7 @@ from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
 from isocline.precision import without_autocast
 from isocline.problem import Problem
+from isocline.quadrature import unmarked
 from isocline.restart import SolverState, of_end
 from isocline.segments import Segments
 from isocline.settings import (
@@ -32,6 +33,7 @@ from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
 from isocline.times import make_marks, make_times
+from isocline.tracking import trackers
 from isocline.tree import Tree
 from isocline.unpack import unpack, with_events
 
@@ -79,7 +81,7 @@ def solve(
         y0: initial state: a tensor of any shape, or a nested tuple, list or dict of tensors, in float32 or float64,
             real or complex. A complex number counts as two real ones, its parts: each has its own error, which
             tolerances and norms are for, and f need not be holomorphic. A state of 16 bits is kept in float32; f and
-            ``ys`` have 16 bits.
+            ``ys`` have 16 bits. Tensors in it that are marked as ``Quadrature`` are not under error control.
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
             time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is, where the device
@@ -112,8 +114,8 @@ def solve(
             cheap, after some seconds of compiling for each kind of f and of solve. f must be one graph for torch's
             compiler; if it is not, a warning says which line is to blame and the solve runs eagerly. Python side
             effects of f (counters, prints) happen once a solve. First derivatives only. What is not compiled yet runs
-            eagerly: dense output with gradients, ``RecursiveCheckpointAdjoint`` with a budget, and the backward pass of
-            ``BacksolveAdjoint`` for several lanes.
+            eagerly: dense output with gradients, ``ReversibleAdjoint``, ``RecursiveCheckpointAdjoint`` with a budget,
+            and the backward pass of ``BacksolveAdjoint`` for several lanes.
         progress: show a progress bar (needs tqdm).
         observers: objects that watch each attempted step (``isocline.Observer``). Stepped eagerly.
         throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
@@ -138,7 +140,8 @@ def solve(
         True
     """
     check_call(f, args, batch_dims, max_steps)
-    layout = make_layout(y0, batch_dims)
+    y0, quadratures = unmarked(y0)
+    layout = make_layout(y0, batch_dims, quadratures)
     times = make_times(ts, layout)
     plain, per_lane = unmark(args, layout.batch_shape)
     field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
@@ -176,6 +179,7 @@ def solve(
             stats=Stats(0, 0, 0, 0),
             marks=marks if len(marks) else None,
             before=before,
+            trackers=trackers(),
         )
         pieces = Segments(problem, how, events, breaks).run() if in_segments else None
         outputs = how.solve(problem) if pieces is None else pieces.outputs
@@ -184,6 +188,8 @@ def solve(
         solution = with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
     elif not isinstance(solver, BlackBox):
         solution = replace(solution, state=of_end(outputs.state, original, controller))
+    for work in problem.trackers:
+        work.add_forward(solution.stats)
     if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution

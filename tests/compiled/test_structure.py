@@ -52,6 +52,7 @@ def test_pairs() -> None:
 CASES = {
     "reversible_heun, checkpoint": ("reversible_heun", iso.RecursiveCheckpointAdjoint()),
     "reversible_heun, backsolve": ("reversible_heun", iso.BacksolveAdjoint()),
+    "Reversible(heun), reversible": (iso.Reversible("heun"), iso.ReversibleAdjoint()),
     "Reversible(heun), backsolve": (iso.Reversible("heun"), iso.BacksolveAdjoint()),
     "Reversible(vern7), direct": (iso.Reversible("vern7"), iso.DirectAdjoint()),
 }

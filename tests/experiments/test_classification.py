@@ -47,9 +47,7 @@ def test_rk_net_and_ode_net_differ_in_how_they_find_the_same_gradient() -> None:
         output.square().sum().backward()
     direct, adjoint = (torch.cat([p.grad.flatten() for p in model.parameters()]) for model in models)
     assert (direct - adjoint).norm() < 0.05 * direct.norm()
-    nfe_backward = models[1].evaluations()[1]
-    assert nfe_backward is not None
-    assert nfe_backward > 0
+    assert models[1].body.stats.backward.evaluations > 0
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_changes() -> None:
@@ -59,14 +57,3 @@ def test_the_seed_decides_the_weights_and_nothing_else_changes() -> None:
     weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in (one, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
-
-
-def test_evaluations_count_the_field_and_are_none_for_a_resnet() -> None:
-    resnet, odenet = (build_classifier(name, 4, 1) for name in ("resnet", "odenet"))
-    x, calls = torch.rand(2, 1, 8, 8), []
-    resnet(x)
-    assert resnet.evaluations() == (None, None)
-    hook = odenet.body.field.register_forward_hook(lambda *_: calls.append(1))
-    odenet(x)
-    hook.remove()
-    assert odenet.evaluations()[0] == len(calls) > 0

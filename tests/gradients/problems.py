@@ -18,6 +18,7 @@ BUDGETS = (1, 2, 3, 5)
 ALL_GRADIENTS: dict[str, iso.Gradient] = {
     **GRADIENTS,
     **{f"checkpoint-{k}": iso.RecursiveCheckpointAdjoint(k) for k in BUDGETS},
+    **{f"reversible-{k}": iso.ReversibleAdjoint(k) for k in (1, 3)},
 }
 DISCRETE = [name for name in ALL_GRADIENTS if name != "backsolve"]
 """Methods that give the gradient of the discrete solution."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import isocline as iso
 from isocline.gradients import GRADIENTS
+from problems import fitting
 
 DTYPES = {torch.float32: (1e-6, 2e-4), torch.float64: (1e-9, 1e-7)}
 
@@ -30,7 +31,9 @@ def close(actual: Tensor | None, expected: float | list[float], dtype: torch.dty
 def test_decay(gradient: iso.Gradient, dtype: torch.dtype) -> None:
     k, y0 = leaf(0.7, dtype), leaf([1.5], dtype)
     tol = DTYPES[dtype][0]
-    sol = iso.solve(lambda t, y: -k * y, y0, (0.0, 2.0), rtol=tol, atol=tol, gradient=gradient)
+    sol = iso.solve(
+        lambda t, y: -k * y, y0, (0.0, 2.0), rtol=tol, atol=tol, gradient=gradient, method=fitting(gradient)
+    )
     sol.ys[-1].sum().backward()
     close(y0.grad, [math.exp(-1.4)], dtype)
     close(k.grad, -2 * 1.5 * math.exp(-1.4), dtype)
@@ -44,7 +47,9 @@ def test_every_time_of_a_field_that_depends_on_time(gradient: iso.Gradient, dtyp
     ts = leaf([0.3, 0.8, 1.4, 2.5], torch.float64)
     weights = [1.0, -2.0, 0.5, 3.0]
     tol = DTYPES[dtype][0]
-    sol = iso.solve(lambda t, y: torch.cos(t) * y, y0, ts, rtol=tol, atol=tol, gradient=gradient)
+    sol = iso.solve(
+        lambda t, y: torch.cos(t) * y, y0, ts, rtol=tol, atol=tol, gradient=gradient, method=fitting(gradient)
+    )
     (torch.tensor(weights, dtype=dtype) * sol.ys[:, 0]).sum().backward()
     times = ts.tolist()
     y = [2.0 * math.exp(math.sin(t) - math.sin(0.3)) for t in times]
@@ -60,7 +65,9 @@ def test_logistic_growth_backwards_in_time(gradient: iso.Gradient, dtype: torch.
     # y' = r y (1 - y): y(t) = 1 / (1 + c exp(-r (t - t0))) with c = 1/y0 - 1
     r, y0, t1 = leaf(1.3, dtype), leaf([0.8], dtype), leaf(-1.0, torch.float64)
     tol = DTYPES[dtype][0]
-    sol = iso.solve(lambda t, y: r * y * (1 - y), y0, (0.5, t1), rtol=tol, atol=tol, gradient=gradient)
+    sol = iso.solve(
+        lambda t, y: r * y * (1 - y), y0, (0.5, t1), rtol=tol, atol=tol, gradient=gradient, method=fitting(gradient)
+    )
     sol.ys[-1].sum().backward()
     c, growth = 1 / 0.8 - 1, math.exp(1.3 * 1.5)
     y = 1 / (1 + c * growth)
@@ -79,7 +86,9 @@ def test_rotation_of_each_sample_to_its_own_end(gradient: iso.Gradient) -> None:
     def f(t: Tensor, y: Tensor) -> Tensor:
         return w.unsqueeze(1) * torch.stack([-y[:, 1], y[:, 0]], dim=1)
 
-    sol = iso.solve(f, start, (0.0, end), batch_dims=1, rtol=1e-9, atol=1e-9, gradient=gradient)
+    sol = iso.solve(
+        f, start, (0.0, end), batch_dims=1, rtol=1e-9, atol=1e-9, gradient=gradient, method=fitting(gradient)
+    )
     sol.ys[-1, :, 0].sum().backward()
     angles = [0.5, 3.0, 1.4]
     close(w.grad, [-math.sin(a) * t for a, t in zip(angles, end.tolist(), strict=True)], torch.float64)
@@ -89,7 +98,7 @@ def test_rotation_of_each_sample_to_its_own_end(gradient: iso.Gradient) -> None:
 @every_gradient
 def test_a_loss_on_the_first_state_alone(gradient: iso.Gradient) -> None:
     y0, k, ts = leaf([1.5], torch.float64), leaf(0.7, torch.float64), leaf([0.0, 1.0, 2.0], torch.float64)
-    sol = iso.solve(lambda t, y: -k * y, y0, ts, gradient=gradient)
+    sol = iso.solve(lambda t, y: -k * y, y0, ts, gradient=gradient, method=fitting(gradient))
     by_y0, by_k, by_ts = torch.autograd.grad(sol.ys[0].sum(), (y0, k, ts), materialize_grads=True)
     assert by_y0.tolist() == [1.0]
     assert by_k.item() == 0.0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import isocline as iso
 from isocline.compiled import evaluates_at_start
 from isocline.gradients import GRADIENTS
-from problems import ANY_STATE, ITERATING
+from problems import ANY_STATE, ITERATING, fitting
 
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS)
 
@@ -42,7 +42,7 @@ def test_counts_are_the_calls_of_f(gradient: iso.Gradient, computed: bool, liste
         b = f.a.exp()
         f.register_forward_hook(lambda module, args, dy: dy * b)
     params = [f.a, b] if listed and computed else [f.a] if listed else None
-    sol = iso.solve(f, start(), times(5), gradient=gradient, params=params)
+    sol = iso.solve(f, start(), times(5), gradient=gradient, method=fitting(gradient), params=params)
     assert sol.stats.evaluations == f.calls
     sol.ys.sum().backward()
     backward = 0 if sol.stats.backward is None else sol.stats.backward.evaluations
@@ -51,7 +51,7 @@ def test_counts_are_the_calls_of_f(gradient: iso.Gradient, computed: bool, liste
 
 @every_gradient
 def test_no_backward_counts_before_backward(gradient: iso.Gradient) -> None:
-    sol = iso.solve(Counted(), start(), times(2), gradient=gradient)
+    sol = iso.solve(Counted(), start(), times(2), gradient=gradient, method=fitting(gradient))
     assert sol.stats.backward is None
     sol.ys.sum().backward()
     assert (sol.stats.backward is None) == isinstance(gradient, iso.DirectAdjoint)
@@ -59,7 +59,9 @@ def test_no_backward_counts_before_backward(gradient: iso.Gradient) -> None:
 
 @every_gradient
 def test_save_times_cost_no_evaluations(gradient: iso.Gradient) -> None:
-    few, many = (iso.solve(Counted(), start(), times(n), gradient=gradient).stats for n in (2, 101))
+    few, many = (
+        iso.solve(Counted(), start(), times(n), gradient=gradient, method=fitting(gradient)).stats for n in (2, 101)
+    )
     assert few.evaluations == many.evaluations
     assert few.steps == many.steps
 
@@ -69,8 +71,10 @@ def test_finding_parameters_costs_nothing_when_the_first_evaluation_is_needed_an
     gradient: iso.Gradient,
 ) -> None:
     with torch.no_grad():
-        plain = iso.solve(Counted(), start(), times(2)).stats.evaluations
-    assert iso.solve(Counted(), start(), times(2), gradient=gradient).stats.evaluations == plain
+        plain = iso.solve(Counted(), start(), times(2), method=fitting(gradient)).stats.evaluations
+    assert (
+        iso.solve(Counted(), start(), times(2), gradient=gradient, method=fitting(gradient)).stats.evaluations == plain
+    )
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "backsolve"])

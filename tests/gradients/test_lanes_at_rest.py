@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import isocline as iso
+from problems import fitting
 
 from .problems import ALL_GRADIENTS, draw
 
@@ -14,7 +15,8 @@ WEIGHTS = draw(3, 3, 2, seed=1)
 @pytest.mark.parametrize("gradient", ALL_GRADIENTS.values(), ids=ALL_GRADIENTS)
 @pytest.mark.parametrize("method", ["euler", "rk4", "tsit5"])
 def test_gradients_of_a_lane_at_rest_and_of_its_neighbours(method: str, gradient: iso.Gradient) -> None:
-    settings = {"method": method, "controller": iso.FixedStep(0.05), "batch_dims": 1, "gradient": gradient}
+    solver = fitting(gradient, method)
+    settings = {"method": solver, "controller": iso.FixedStep(0.05), "batch_dims": 1, "gradient": gradient}
 
     def by(lanes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         p = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -46,9 +48,8 @@ def test_a_lane_at_rest_leaves_no_trace_where_its_arguments_forbid_the_times_of_
             return -p * y * (limit.unsqueeze(-1) - t).sqrt()
 
         args, times = (iso.PerLane(limit),), (0.0, 0.9 * limit.detach())
-        sol = iso.solve(
-            f, y0, times, args=args, batch_dims=limit.ndim, gradient=gradient, controller=iso.FixedStep(0.02)
-        )
+        settings = {"batch_dims": limit.ndim, "controller": iso.FixedStep(0.02), "method": fitting(gradient)}
+        sol = iso.solve(f, y0, times, args=args, gradient=gradient, **settings)
         return torch.autograd.grad(sol.ys[-1].square().sum(), inputs)
 
     by_p, by_limit, by_y0 = gradients(limit.reshape(shape), y0.reshape(*shape, 1))

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -123,7 +123,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(cases(), st.sampled_from(sorted(ALL_GRADIENTS)), st.sampled_from(["tsit5", "dopri5", "vern7"]))
 def test_gradients(case: Case, gradient: str, method: str) -> None:
     grads = []

@@ -1,15 +1,20 @@
 """Second derivatives: through DirectAdjoint; the others say that they have none."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.functional import hessian, hvp, jacobian, vhp
 
 import isocline as iso
-from problems import ANY_STATE, ITERATING
+from isocline.gradients import GRADIENTS
+from problems import ANY_STATE, ITERATING, fitting
 
 FIRST_ORDER = {
     "checkpoint": iso.RecursiveCheckpointAdjoint(),
     "checkpoint-2": iso.RecursiveCheckpointAdjoint(2),
+    "reversible": iso.ReversibleAdjoint(),
     "backsolve": iso.BacksolveAdjoint(),
 }
 
@@ -67,9 +72,61 @@ def test_second_derivatives_of_the_discrete_solution(method: str) -> None:
 @pytest.mark.parametrize("gradient", FIRST_ORDER.values(), ids=FIRST_ORDER)
 def test_the_others_refuse(gradient: iso.Gradient) -> None:
     y0, r, t1 = inputs()
-    loss = final(y0, r, t1, gradient=gradient).sum()
+    loss = final(y0, r, t1, gradient=gradient, method=fitting(gradient)).sum()
     with pytest.raises(RuntimeError, match=r"create_graph=True.*DirectAdjoint"):
         torch.autograd.grad(loss, y0, create_graph=True)
+
+
+def twice(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The Hessian from gradients of gradients."""
+    (slope,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.stack([torch.autograd.grad(part, x, retain_graph=True)[0] for part in slope])
+
+
+def products(product: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+    """The Hessian from its products with unit vectors."""
+    return lambda f, x: torch.stack([product(f, x, v)[1] for v in torch.eye(2, dtype=x.dtype)])
+
+
+WAYS = {
+    "twice": twice,
+    "hessian": hessian,
+    "hvp": products(hvp),
+    "vhp": products(vhp),
+    "jacobian of jacobian": lambda f, x: jacobian(lambda x: jacobian(f, x, create_graph=True), x),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_second_derivatives_are_right_or_refused(name: str, way: str) -> None:
+    """Never silently zero."""
+    gradient = GRADIENTS[name]
+    y0, r, t1 = inputs()
+    settings = {"gradient": gradient, "method": fitting(gradient), "rtol": 1e-9, "atol": 1e-9}
+
+    def loss(y0: Tensor) -> Tensor:
+        return (final(y0, r, t1, **settings) ** 2).sum()
+
+    if name in FIRST_ORDER:
+        with pytest.raises(RuntimeError, match=r"first derivatives only.*DirectAdjoint"):
+            WAYS[way](loss, y0)
+        return
+    found = WAYS[way](loss, y0)
+    expected = hessian(lambda y0: ((y0 / (y0 + (1 - y0) * torch.exp(-r * t1))) ** 2).sum(), y0)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS.values(), ids=GRADIENTS)
+def test_torch_checks_first_derivatives(gradient: iso.Gradient) -> None:
+    """Of several outputs, some of them without a gradient, and with a graph that is used again."""
+    y0, r, t1 = inputs()
+    settings = {"gradient": gradient, "method": fitting(gradient), "rtol": 1e-10, "atol": 1e-10}
+
+    def states(y0: Tensor, r: Tensor, t1: Tensor) -> tuple[Tensor, ...]:
+        return iso.solve(lambda t, y: torch.sin(r * y + t), y0, (0.0, 0.3, t1), **settings).ys[1:].unbind()
+
+    assert torch.autograd.gradcheck(states, (y0, r, t1), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["radau", "kvaerno3"])

@@ -41,7 +41,8 @@ class PID(Controller):
         rtol: relative tolerance per step. The default suits float32: a hundred times its resolution. A number, or
             for tolerances of each component a tensor that broadcasts against y0 (with ``batch_dims`` against one
             sample), or y0's structure of such.
-        atol: absolute tolerance per step, in the units of y; likewise.
+        atol: absolute tolerance per step, in the units of y; likewise. Components with ``inf`` are not under error
+            control: they do not count in the norm.
         pcoeff: proportional coefficient P.
         icoeff: integral coefficient I.
         dcoeff: derivative coefficient D.
@@ -85,11 +86,13 @@ class PID(Controller):
     # Of each component, in a fitted controller only.
     rtols: ClassVar[Tensor]
     atols: ClassVar[Tensor]
+    judged: ClassVar[Tensor]
+    """Share of the components whose tolerances are finite: the mean square is over these."""
 
     @property
     def tunable(self) -> tuple[str, ...]:
         """The tolerances."""
-        return ("rtol", "atol", "rtols", "atols") if "rtols" in vars(self) else ("rtol", "atol")
+        return ("rtol", "atol", "rtols", "atols", "judged") if "rtols" in vars(self) else ("rtol", "atol")
 
     def __eq__(self, other: object) -> bool:
         """Compare by value."""
@@ -107,14 +110,17 @@ class PID(Controller):
 
         ``rtol`` and ``atol`` are then the smallest of them, and ``given`` is the controller as it was.
         """
-        if isinstance(self.rtol, Real) and isinstance(self.atol, Real):
+        if isinstance(self.rtol, Real) and isinstance(self.atol, Real) and not layout.quadratures:
             return self
+        rtols, atols = (layout.of_components(name, getattr(self, name)) for name in ("rtol", "atol"))
+        if layout.quadratures:
+            if all(layout.quadratures):
+                raise ValueError("all of y0 is marked as Quadrature, so nothing chooses the steps; leave one unmarked")
+            atols = torch.where(layout.judged(), atols, float("inf"))
+        fitted = {"rtols": rtols, "atols": atols, "judged": atols.isfinite().to(atols.dtype).mean()}
         changed = copy(self)
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            object.__setattr__(changed, f"{name}s", layout.of_components(name, value))
-            object.__setattr__(changed, name, least(value))
-        object.__setattr__(changed, "given", self)
+        for name, value in {**fitted, "rtol": least(self.rtol), "atol": least(self.atol), "given": self}.items():
+            object.__setattr__(changed, name, value)
         return changed
 
     @property
@@ -240,7 +246,7 @@ class PID(Controller):
             return own
         if self.norm == "max":
             return scaled.abs().amax(dim=1)
-        return rms(scaled)
+        return rms(scaled) / self.judged.to(scaled.dtype).sqrt() if "judged" in vars(self) else rms(scaled)
 
     def _first_step(self, f: Field, solver: Solver, t0: Number, span: Number, y0: Tensor, f0: Tensor) -> Number:
         """Hairer, Norsett & Wanner 1993, II.4, "starting step size", clipped to the interval throughout."""

@@ -91,14 +91,6 @@ class Classifier(nn.Module):
         """The logits of each image."""
         return cast(Tensor, self.head(self.body(self.stem(x))))
 
-    def evaluations(self) -> tuple[int | None, int | None]:
-        """How often the last forward and backward pass evaluated the field; None where there was no solve."""
-        if not isinstance(self.body, iso.NeuralODE):
-            return None, None
-        stats = self.body.stats
-        backward = stats.backward if stats else None
-        return (int(stats.evaluations) if stats else None), (int(backward.evaluations) if backward else None)
-
     def parameter_count(self) -> int:
         """The number of trained values."""
         return sum(p.numel() for p in self.parameters())

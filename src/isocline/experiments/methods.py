@@ -7,15 +7,33 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from isocline.experiments.command import Command
 from isocline.solvers import METHODS
 
 
 @dataclass(frozen=True)
-class Methods:
+class Methods(Command):
     """List the methods by name: order, kind, error control, order of the interpolant, and where they come from."""
 
     json: bool = False
     """Print JSON instead of a table."""
+
+    def main(self) -> None:
+        """Prints the list."""
+        if self.json:
+            print(json.dumps(listing(), indent=1, ensure_ascii=False))
+            return
+        table = Table(title="method=NAME in isocline.solve", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table.add_column("name", no_wrap=True)
+        table.add_column("order", justify="right")
+        table.add_column("kind", overflow="fold")
+        table.add_column("steps", no_wrap=True)
+        table.add_column("dense order", justify="right")
+        table.add_column("citation", overflow="fold")
+        for row in listing():
+            steps = "adaptive" if row["adaptive"] else "fixed"
+            table.add_row(row["name"], str(row["order"]), row["kind"], steps, str(row["dense_order"]), row["citation"])
+        Console().print(table)
 
 
 def listing() -> list[dict[str, Any]]:
@@ -31,21 +49,3 @@ def listing() -> list[dict[str, Any]]:
         }
         for name, solver in METHODS.items()
     ]
-
-
-def run_methods(options: Methods) -> None:
-    """Prints the list."""
-    if options.json:
-        print(json.dumps(listing(), indent=1, ensure_ascii=False))
-        return
-    table = Table(title="method=NAME in isocline.solve", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("name", no_wrap=True)
-    table.add_column("order", justify="right")
-    table.add_column("kind", overflow="fold")
-    table.add_column("steps", no_wrap=True)
-    table.add_column("dense order", justify="right")
-    table.add_column("citation", overflow="fold")
-    for row in listing():
-        steps = "adaptive" if row["adaptive"] else "fixed"
-        table.add_row(row["name"], str(row["order"]), row["kind"], steps, str(row["dense_order"]), row["citation"])
-    Console().print(table)

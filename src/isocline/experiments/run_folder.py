@@ -46,7 +46,9 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be made a run folder ({error.strerror})") from error
         if (path / "config.json").exists():
-            raise RunFolderError(f"{path}: already holds a run; continue it with --resume, or choose another folder")
+            raise RunFolderError(
+                f"{path}: already holds a run; choose another folder, or continue it with --resume if it trains"
+            )
         run = cls(path, config)
         run.write_json("versions.json", _versions())
         run.write_json("config.json", config)

@@ -55,11 +55,11 @@ def sweep(model: Classifier, images: Tensor, labels: Tensor) -> list[Point]:
         ways: list[tuple[str, float | None, int | None]] = [(m, tol, None) for m in ADAPTIVE for tol in TOLERANCES]
         ways += [(method, None, steps) for method in FIXED for steps in STEP_COUNTS]
         for method, tolerance, steps in ways:
-            end = _solve(body, start, method, tolerance, steps)
+            with iso.track() as work:
+                end = _solve(body, start, method, tolerance, steps)
             wrong = (model.head(end).argmax(1) != labels).float().mean().item()
             deviation = ((end - exact).norm() / exact.norm()).item()
-            nfe, _ = model.evaluations()
-            points.append(Point(method, tolerance, steps, nfe or 0, 100 * wrong, deviation))
+            points.append(Point(method, tolerance, steps, work.forward.evaluations, 100 * wrong, deviation))
     return points
 
 

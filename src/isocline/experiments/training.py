@@ -13,6 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
+import isocline as iso
 from isocline.data import ImageData
 from isocline.experiments.classification import Classifier
 from isocline.experiments.run_folder import RunFolder, RunFolderError
@@ -100,26 +101,25 @@ class Training:
     def _train_epoch(self, bar: "tqdm[None]") -> dict[str, object]:
         start = time.perf_counter()
         losses: list[Tensor] = []
-        evaluations = []
-        for x, y in self._batches(self.epoch + 1):
-            self.optimiser.zero_grad()
-            loss = cross_entropy(self.model(x), y)
-            loss.backward()
-            self.optimiser.step()
-            self.schedule.step()
-            losses.append(loss.detach())
-            evaluations.append(self.model.evaluations())
-            bar.update()
+        with iso.track() as work:
+            for x, y in self._batches(self.epoch + 1):
+                self.optimiser.zero_grad()
+                loss = cross_entropy(self.model(x), y)
+                loss.backward()
+                self.optimiser.step()
+                self.schedule.step()
+                losses.append(loss.detach())
+                bar.update()
         mean_loss = torch.stack(losses).mean().item()
         self.epoch += 1
         self.seconds += time.perf_counter() - start
-        forward, backward = (_mean(counts) for counts in zip(*evaluations, strict=True))
+        forward, backward = work.forward.evaluations, work.backward.evaluations
         return {
             "model": self.name,
             "epoch": self.epoch,
             "loss": mean_loss,
-            "nfe_forward": forward,
-            "nfe_backward": backward,
+            "nfe_forward": forward / work.solves if forward else None,
+            "nfe_backward": backward / work.solves if backward else None,
             "seconds": self.seconds,
         }
 
@@ -158,8 +158,3 @@ def error_rate(model: Classifier, images: Tensor, labels: Tensor) -> float:
     batches = zip(images.split(_EVALUATION_BATCH), labels.split(_EVALUATION_BATCH), strict=True)
     wrong = sum(int((model(x).argmax(1) != y).sum()) for x, y in batches)
     return wrong / len(labels)
-
-
-def _mean(counts: tuple[int | None, ...]) -> float | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) / len(known) if known else None

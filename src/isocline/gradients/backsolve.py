@@ -83,10 +83,9 @@ class BacksolveAdjoint(Gradient):
             check_whole("max_steps", self.max_steps, 1)
         PID(1.0 if self.rtol is None else self.rtol, 1.0 if self.atol is None else self.atol)  # checks them
 
-    @property
-    def needs_steps(self) -> bool:
-        """No: it needs the saved states only."""
-        return False
+    def suits(self, solver: Solver) -> bool:
+        """Whether it can solve backwards by this method, if it has none of its own; it needs the saved states only."""
+        return self.method is not None or solver.integrates
 
     def solve(self, problem: Problem) -> Outputs:
         """Solve without autograd, remembering only the saved states."""

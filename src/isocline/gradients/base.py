@@ -12,7 +12,7 @@ from isocline.loop import integrate, start
 from isocline.numbers import stack, where
 from isocline.observers import Observer, Reach, Record, Save
 from isocline.problem import Dense, Outputs, Problem
-from isocline.solvers.base import BlackBox
+from isocline.solvers.base import BlackBox, Solver
 from isocline.state import Status, Step, alike
 from isocline.stops import Marks
 from isocline.times import Times
@@ -21,10 +21,9 @@ from isocline.times import Times
 class Gradient(ABC):
     """A way to differentiate a solve. Final subclasses are frozen dataclasses."""
 
-    @property
-    def needs_steps(self) -> bool:
-        """Whether it differentiates the method's own steps, which a black box does not show."""
-        return True
+    def suits(self, solver: Solver) -> bool:
+        """Whether it can differentiate a solve by this method: most need its steps, which a black box does not show."""
+        return not isinstance(solver, BlackBox)
 
     @abstractmethod
     def solve(self, problem: Problem) -> Outputs:

@@ -1,24 +1,22 @@
 """The exact gradient of the discrete solution, from few stored states."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from isocline.checks import check_whole
-from isocline.gradients.base import Gradient, run
+from isocline.gradients.base import Gradient
 from isocline.gradients.captured import Captured
-from isocline.gradients.node import Cotangents, Gradients, Rule, add, attach
+from isocline.gradients.node import Cotangents, Gradients, Rule, attach
 from isocline.gradients.recorded import Recorded
 from isocline.gradients.treeverse import reverse
+from isocline.gradients.walk import Walk, record, rows_of
 from isocline.loop import take
-from isocline.numbers import Number, spread
-from isocline.observers import Save, Tape, interpolate
+from isocline.numbers import Number
+from isocline.observers import Tape
 from isocline.problem import Outputs, Problem
-from isocline.rest import park
-from isocline.solution import Stats
-from isocline.solvers.base import Carry, Field
+from isocline.solvers.base import Carry, Solver
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,7 @@ class _RecursiveCheckpointAdjoint(Rule):
         self.end: Number
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
-        def make(save: Save | None) -> Tape:
-            self.tape = Tape(self.budget, save)
-            return self.tape
-
-        outputs = run(problem, captured.f0, [make])
+        outputs, self.tape = record(problem, captured, self.budget)
         self.end = outputs.state.t
         if self.budget is not None and self.tape.length > self.budget:
             while len(self.tape.kept) > max(1, self.budget // 2):
@@ -83,97 +77,32 @@ class _RecursiveCheckpointAdjoint(Rule):
     def backward(
         self, problem: Problem, captured: Captured, ys: Tensor, gradients: Cotangents, times: bool
     ) -> Gradients:
-        """Visit the steps backwards, carrying the gradient of the loss with respect to state and carry."""
-        walk = _Backward(problem, captured, self.tape, gradients, times)
+        """Visit the steps backwards, from states that are kept or made again."""
+        walk = Walk(problem, captured, self.tape, gradients, times)
+        again = _Again(problem.solver, captured, self.tape)
         # Within a budget the tape's own states make room for others; without one they can serve another backward pass.
         stack = list(self.tape.kept) if self.budget is None else self.tape.kept
-        reverse(stack, self.tape.length, self.budget, walk.advance, walk.visit)
-        walk.finish(self.end)
-        problem.stats.backward = Stats(captured.field.evaluations, walk.steps, walk.steps, 0)
-        captured.field.evaluations = 0
-        return Gradients(walk.times_bar, walk.y_bar, tuple(walk.inner_bar))
+        reverse(stack, self.tape.length, self.budget, again.advance, walk.visit)
+        return walk.finish(self.end, again.steps + self.tape.length)
 
 
-class _Backward:
-    """The backward sweep over one tape."""
+class _Again:
+    """Takes steps of a tape again, without autograd."""
 
-    def __init__(self, problem: Problem, captured: Captured, tape: Tape, gradients: Cotangents, times: bool) -> None:
-        self.problem = problem
-        self.captured = captured
-        self.tape = tape
-        self.gradients = gradients
-        self.times = problem.times.detach().requires_grad_(times)
-        self.times_bar = torch.zeros_like(self.times) if times else None
-        # For all lanes; a step changes the rows of those it has.
-        self.y_bar = gradients.ys[-1].clone()
-        self.carry_bar: tuple[Tensor | None, ...] | None = None
-        self.inner_bar: list[Tensor | None] = [None] * len(captured.inner)
+    def __init__(self, solver: Solver, captured: Captured, tape: Tape) -> None:
+        self.solver, self.captured, self.tape = solver, captured, tape
         self.steps = 0
 
     def advance(self, state: tuple[Tensor, Carry], first: int, last: int) -> tuple[Tensor, Carry]:
-        """Take the steps first .. last-1 without autograd."""
+        """Take the steps first .. last-1."""
         y, carry = state
         for index in range(first, last):
             self.steps += 1
             f = self.captured.field.of(self.tape.lanes[index])
-            step, carry = take(f, self.problem.solver, *self.tape.grid[index], y, carry)
-            y = step.y1
+            step, carry = take(f, self.solver, *self.tape.interval(index), y, carry)
             stay = self._stay(index + 1)
-            if stay is not None:
-                y, carry = _rows(y, stay), tuple(_rows(part, stay) for part in carry)
+            y, carry = rows_of(step.y1, stay), tuple(rows_of(part, stay) for part in carry)
         return y, carry
-
-    def visit(self, index: int, state: tuple[Tensor, Carry]) -> None:
-        """Take step ``index`` with autograd, and pull the gradient back through it."""
-        self.steps += 1
-        y = state[0].detach().requires_grad_()
-        carry = tuple(part.detach().requires_grad_() for part in state[1])
-        lanes = self.tape.lanes[index]
-        after = [None if bar is None else _rows(bar, lanes) for bar in self.carry_bar or [None] * len(carry)]
-        with torch.enable_grad():
-            t0, t1 = self._ends(index)
-            f = self.captured.field.of(lanes)
-            step, carry1 = take(f, self.problem.solver, t0, t1, y, carry)
-            pairs = [(step.y1, _rows(self.y_bar, lanes)), *zip(carry1, after, strict=True)]
-            if (picks := self.tape.picks.get(index)) is not None:
-                rows = interpolate(f, self.problem.solver, step, picks, self.times[1:-1])
-                pairs.append((rows, picks.select(self.gradients.ys[1:-1])))
-            if (dense := self.gradients.dense) is not None:
-                stages = torch.stack(step.stages, dim=1)
-                ends = zip((t0, t1, y, step.y1, stages), (_rows(part[index], lanes) for part in dense), strict=True)
-                pairs += [(out, bar) for out, bar in ends if isinstance(out, Tensor)]
-        bars = self._pull(pairs, (y, *carry))
-        self.y_bar = self._put(lanes, self.y_bar, torch.zeros_like(y) if bars[0] is None else bars[0])
-        before = self.carry_bar or [None] * len(carry)
-        self.carry_bar = tuple(
-            None if bar is old is None else self._put(lanes, old, torch.zeros_like(part) if bar is None else bar)
-            for part, old, bar in zip(carry, before, bars[1:], strict=True)
-        )
-
-    def finish(self, end: Number) -> None:
-        """Pull back through the first carry, and add the gradient of the state saved at the start."""
-        problem = self.problem
-        if self.carry_bar and any(bar is not None for bar in self.carry_bar):
-            y = problem.y0.detach().requires_grad_()
-            f: Field = self.captured.field
-            with torch.enable_grad():
-                begin = problem.ts.number(0)
-                moved = end != begin
-                t0 = self.times[0] if self.times.requires_grad else begin
-                f, t0, _, start, _ = park(moved, f, t0, t0, y, ())
-                carry = problem.solver.init(f, t0, start, lambda: f(t0, start))
-            (bar,) = self._pull(list(zip(carry, self.carry_bar, strict=True)), (y,))
-            self.y_bar = self.y_bar if bar is None else self.y_bar + bar
-        self.y_bar = self.y_bar + self.gradients.ys[0]
-
-    def _ends(self, index: int) -> tuple[Number, Number]:
-        """Ends of a step; where it starts or ends the solve they depend on the user's times."""
-        t0, t1 = self.tape.grid[index]
-        if not self.times.requires_grad:
-            return t0, t1
-        first, last = (_rows(self.times[i], self.tape.lanes[index]) for i in (0, -1))
-        t0, t1 = spread(t0, self.times), spread(t1, self.times)
-        return torch.where(t0 == first.detach(), first, t0), torch.where(t1 == last.detach(), last, t1)
 
     def _stay(self, index: int) -> Tensor | None:
         """Return which rows of the step before go on in step ``index``, or None for all."""
@@ -181,28 +110,3 @@ class _Backward:
         if lanes is None or lanes is before:
             return None
         return lanes if before is None else torch.searchsorted(before, lanes)
-
-    def _put(self, lanes: Tensor | None, old: Tensor | None, rows: Tensor) -> Tensor:
-        """Return gradients for all lanes with those of a step's lanes put in."""
-        if lanes is None:
-            return rows
-        old = rows.new_zeros(len(self.problem.y0), *rows.shape[1:]) if old is None else old
-        return old.index_copy(0, lanes, rows)
-
-    def _pull(self, pairs: Sequence[tuple[Tensor, Tensor | None]], states: Sequence[Tensor]) -> list[Tensor | None]:
-        """Vector-Jacobian product: add to the gradients of inner tensors and times, return those of the states."""
-        pairs = [(out, bar) for out, bar in pairs if bar is not None and out.requires_grad]
-        outs = [out for out, _ in pairs]
-        self.captured.check(outs, known=(*states, self.times))
-        inputs = [*states, *self.captured.inner, *([self.times] if self.times.requires_grad else [])]
-        bars: list[Tensor | None] = list(
-            torch.autograd.grad(outs, inputs, [bar for _, bar in pairs], allow_unused=True)
-        )
-        if self.times_bar is not None and (bar := bars.pop()) is not None:
-            self.times_bar += bar
-        self.inner_bar = add(self.inner_bar, bars[len(states) :])
-        return bars[: len(states)]
-
-
-def _rows(values: Tensor, lanes: Tensor | None) -> Tensor:
-    return values if lanes is None else values.index_select(0, lanes)

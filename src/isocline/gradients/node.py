@@ -123,4 +123,6 @@ class _Solve(torch.autograd.Function):
         done.rows, field.spared = done.evaluations * field.layout.lanes - field.spared, 0
         done.jacobians, field.jacobians = field.jacobians, 0
         stats.backward = done if earlier is None else earlier.plus(done)
+        for work in call.problem.trackers:
+            work.add_backward(done)
         return (None, result.times, result.y0, *(next(inner) if kept else None for kept in alive))

@@ -44,11 +44,10 @@ class AugmentedNeuralODE(nn.Module):
         self.channels = channels
         self.dim = dim
 
-    def forward(self, y0: Tensor, *args: Any) -> Tensor:
+    def forward(self, y0: Tensor, *args: Any) -> Tree:
         """Extend y0 with zeros and solve."""
         if not -y0.ndim <= self.dim < y0.ndim:
             raise ValueError(f"dim={self.dim} is not a dimension of y0, which has shape {tuple(y0.shape)}")
         shape = list(y0.shape)
         shape[self.dim] = self.channels
-        extended: Tensor = self.ode(torch.cat([y0, y0.new_zeros(shape)], dim=self.dim), *args)
-        return extended
+        return self.ode(torch.cat([y0, y0.new_zeros(shape)], dim=self.dim), *args)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from isocline.controllers import Controller
 from isocline.gradients import Gradient
+from isocline.models.regularised import Regularised
 from isocline.solution import Stats
 from isocline.solve import MAX_STEPS, solve
 from isocline.solvers import Solver
@@ -20,7 +21,8 @@ class NeuralODE(nn.Module):
     the reverse.
 
     Args:
-        field: ``field(t, y, *args) -> dy``, usually a module; its parameters are the layer's.
+        field: ``field(t, y, *args) -> dy``, usually a module; its parameters are the layer's. With a ``Regularised``
+            field the layer returns ``(y, penalties)``.
         ts: times, the first is the start: (T,) numbers or a tensor.
         method: as in ``solve``.
         rtol: as in ``solve``.
@@ -92,6 +94,8 @@ class NeuralODE(nn.Module):
         Raises:
             SolveError: the solve did not arrive.
         """
+        if isinstance(self.field, Regularised):
+            y0, args = self.field.start(y0, *args, batch_dims=max(1, self.batch_dims))
         solution = solve(
             self.field,
             y0,

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from isocline.layout import Layout
 from isocline.numbers import Number, column
-from isocline.solvers.base import Attempt, Carry, Field, Solver, Tabled
+from isocline.solvers.base import Attempt, Carry, Field, Invertible, Tabled
 from isocline.solvers.hermite import hermite
 from isocline.state import Step
 from isocline.tableaus.composition import Composition
 
 
 @dataclass(frozen=True)
-class Splitting(Tabled):
+class Splitting(Tabled, Invertible):
     r"""Kicks and drifts in turn, for ``q' = v(p, t)``, ``p' = a(q, t)``: leapfrog and what is composed of it.
 
     ``kick: p += k h a(q, t_q)``, ``drift: q += d h v(p, t_p)``, where each has its own time: t_q is what the drifts add
@@ -93,7 +93,7 @@ class Splitting(Tabled):
                 "Write y0=(q, p), and let f(t, (q, p)) return (dq, dp), where dq depends on p only and dp on q only"
             )
 
-    def completing(self) -> Solver:
+    def completing(self) -> "Splitting":
         """Return the method that evaluates f at the end of each step."""
         return replace(self, completed=True)
 
@@ -118,6 +118,11 @@ class Splitting(Tabled):
             return Attempt(y1, None, (), (k,))
         f1 = f(t1, y1)
         return Attempt(y1, None, (y1 - y0, carry[0], f1), (f1,))
+
+    def reverse(self, f: Field, t0: Number, t1: Number, y1: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """The same step in the other direction of time: the lengths are the same from both ends."""
+        attempt = self.step(f, t1, t0, y1, carry)
+        return attempt.y1, attempt.carry
 
     def complete(self, f: Field, step: Step) -> Step:
         """Return the step with f at both ends."""
