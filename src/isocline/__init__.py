@@ -16,6 +16,7 @@ from isocline.gradients import (
 )
 from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
+from isocline.observers import Observer
 from isocline.per_lane import PerLane
 from isocline.quadrature import Quadrature
 from isocline.restart import SolverState
@@ -28,6 +29,7 @@ from isocline.solvers import (
     Adams,
     AdamsFixed,
     Auto,
+    Collocation,
     Radau,
     Reversible,
     Rosenbrock,
@@ -55,6 +57,7 @@ __all__ = [
     "AugmentedNeuralODE",
     "Auto",
     "BacksolveAdjoint",
+    "Collocation",
     "Controller",
     "CubicHermite",
     "DirectAdjoint",
@@ -67,6 +70,7 @@ __all__ = [
     "InterpolatingAdjoint",
     "LinearInterpolation",
     "NeuralODE",
+    "Observer",
     "PerLane",
     "Quadrature",
     "Radau",

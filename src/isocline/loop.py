@@ -116,6 +116,8 @@ def integrate(
     n_running, resting = active.rows, True
     for _ in range(max_steps):
         goal = active.t_end if marks is None else marks.target(state.t, active.t_end)
+        for observer in observers:
+            observer.begin(state, goal)
         new, step = advance(active.f, solver, controller, goal, state, resting)
         if marks is not None:
             on_way = both(new.status == int(Status.SUCCESS), new.t != active.t_end)

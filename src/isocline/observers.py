@@ -14,13 +14,27 @@ from isocline.numbers import Number, spread, total
 from isocline.rest import completed
 from isocline.solvers.base import Carry, Solver
 from isocline.solvers.base import Field as FieldOfLanes
-from isocline.state import Step
+from isocline.state import State, Step
 
 
 class Observer(ABC):
     """Sees every attempted step, without a host synchronisation of its own.
 
     The loop fetches what all observers ``ask`` for in its one synchronisation and hands each its answer.
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> class Sizes(iso.Observer):
+        ...     def __init__(self):
+        ...         self.accepted = []
+        ...     def ask(self, step):
+        ...         return int(step.t1 != step.t0)
+        ...     def see(self, step, moved):
+        ...         self.accepted += [step.t1 - step.t0] * moved
+        >>> sizes = Sizes()
+        >>> sol = iso.solve(lambda t, y: -y, torch.ones(1), (0.0, 1.0), observers=[sizes])
+        >>> len(sizes.accepted) == sol.stats.accepted, round(sum(sizes.accepted), 6)
+        (tensor(True), 1.0)
     """
 
     @abstractmethod
@@ -33,6 +47,9 @@ class Observer(ABC):
 
         Returns the rows in which the solve is to end with status EVENT, one flag each, or None for nowhere.
         """
+
+    def begin(self, state: State, goal: Number) -> None:  # noqa: B027
+        """Be told that a step is about to be attempted from here, of size ``state.dt`` but not beyond the goal."""
 
     def narrow(self, rows: Tensor) -> None:  # noqa: B027
         """Expect steps that have only these of the rows they had until now: the other lanes have ended."""
@@ -83,6 +100,9 @@ class Save(Observer):
         self.latest = None
         if count:
             self.latest = picks = self.reach.advance(count, step.lanes)
+            if count == 1 and not self.solver.completes and self.reach.at_end(step):
+                self.saved.add(step.y1, picks, 1)
+                return
             f = self.field.of(step.lanes) if self.solver.completes else self.field
             self.saved.add(interpolate(f, self.solver, step, picks, self.times), picks, self.times.shape[1])
 
@@ -156,6 +176,10 @@ class Reach:
         if isinstance(first, Tensor):
             return pairs(first, self.done - first, count, lanes)
         return Picks(slice(first, self.done), None)
+
+    def at_end(self, step: Step) -> bool:
+        """Whether the last save time counted is known to be where the step ends: for one lane of float steps."""
+        return isinstance(self.ascending, list) and self.ascending[self.reached - 1] == step.t1 * self.sign
 
     def narrow(self, rows: Tensor) -> None:
         """Follow only the lanes in these rows."""

@@ -65,6 +65,7 @@ def solve(
     max_steps: int = MAX_STEPS,
     compile: bool = False,  # noqa: A002
     progress: bool = False,
+    observers: Sequence[Observer] = (),
     throw: bool = True,
 ) -> Solution:
     """Solve ``dy/dt = f(t, y, *args)``, ``y(ts[0]) = y0``, and save the state at every time of ``ts``.
@@ -123,6 +124,7 @@ def solve(
             eagerly: dense output with gradients, ``ReversibleAdjoint``, ``RecursiveCheckpointAdjoint`` with a budget,
             and the backward pass of ``BacksolveAdjoint`` for several lanes.
         progress: show a progress bar (needs tqdm).
+        observers: objects that watch each attempted step (``isocline.Observer``). Stepped eagerly.
         throw: raise when a lane fails; if False look at ``status``, and find nan where a state was not reached.
 
     Returns:
@@ -170,9 +172,9 @@ def solve(
     check_transforms(solver, events, vmapped or batched(breaks), jump_ts=len(breaks), progress=progress)
     before = None if state is None else checked_state(state).fit(original, controller, start, times)
     in_segments = bool(events or len(breaks))
-    eager = in_segments or len(marks) or before is not None or (dense and torch.is_grad_enabled())
+    eager = in_segments or len(marks) or before is not None or observers or (dense and torch.is_grad_enabled())
     traced = try_to_trace(field, times.values[0], start) if compile and solver.compilable and not eager else None
-    with _progress(progress, times.values) as observers, without_autocast(layout.device):
+    with _progress(progress, times.values) as bar, without_autocast(layout.device):
         problem = Problem(
             field=field,
             y0=start,
@@ -182,7 +184,7 @@ def solve(
             max_steps=max_steps,
             dense=dense,
             params=parameters,
-            observers=observers,
+            observers=(*observers, *bar),
             traced=traced,
             stats=Stats(0, 0, 0, 0),
             marks=marks if len(marks) else None,

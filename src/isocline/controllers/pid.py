@@ -55,6 +55,7 @@ class PID(Controller):
         dt_min: smallest step. Where a smaller one would be needed a lane fails with STEP_TOO_SMALL; the last step, and
             those that end at ``step_ts``, are as short as they have to be.
         force_dt_min: accept steps of ``dt_min`` whatever their error, instead of failing.
+        factor_accepted: weakest factor after an accepted step: 1.0 never shortens steps that are good enough.
 
     References:
         Soderlind 2003, ACM Trans. Math. Softw. 29, doi:10.1145/641876.641877; Hairer, Norsett & Wanner 1993, II.4;
@@ -80,6 +81,7 @@ class PID(Controller):
     norm: Norm = "rms"
     dt_min: float = 0.0
     force_dt_min: bool = False
+    factor_accepted: float = 0.0
 
     # Of each component, in a fitted controller only.
     rtols: ClassVar[Tensor]
@@ -131,7 +133,8 @@ class PID(Controller):
         for name in ("rtol", "atol"):
             object.__setattr__(self, name, own_tolerance(name, getattr(self, name)))
         check_numbers("pcoeff, icoeff and dcoeff must be numbers", self.pcoeff, self.icoeff, self.dcoeff)
-        check_numbers("safety and factors must be numbers", self.safety, self.factor_min, self.factor_max)
+        factors = self.factor_min, self.factor_max, self.factor_accepted
+        check_numbers("safety and factors must be numbers", self.safety, *factors)
         numbers = self.dt_max, self.dt_min, 1.0 if self.dt0 is None else self.dt0
         check_numbers("dt0, dt_max and dt_min must be numbers", *numbers)
         rtol, atol = least(self.rtol), least(self.atol)
@@ -141,6 +144,8 @@ class PID(Controller):
             )
         if not 0 < self.factor_min < 1 < self.factor_max or not 0 < self.safety < 1:
             raise ValueError("PID needs 0 < factor_min < 1 < factor_max and 0 < safety < 1")
+        if not 0 <= self.factor_accepted <= 1:
+            raise ValueError(f"factor_accepted must be between 0 and 1, got {self.factor_accepted}")
         if not self.dt_max > 0 or (self.dt0 is not None and not 0 < self.dt0 < float("inf")):
             raise ValueError(
                 f"dt0 and dt_max must be positive (ts gives the direction), got dt0={self.dt0}, dt_max={self.dt_max}"
@@ -204,6 +209,8 @@ class PID(Controller):
             factor = factor * memory[1] ** -d
         if growth is not None:
             factor = where(accept, growth, factor)
+        if self.factor_accepted:
+            factor = where(accept, clip(factor, self.factor_accepted, float("inf")), factor)
         factor = clip(where(accept, factor, clip(factor, 0.0, self.safety)), self.factor_min, self.factor_max)
         dt = clip(h * factor, -self.dt_max, self.dt_max)
         if self.dt_min:

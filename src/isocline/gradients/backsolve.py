@@ -16,10 +16,12 @@ from isocline.gradients.captured import Captured
 from isocline.gradients.continuous import Continuous, ContinuousRule, Way, check_arrived
 from isocline.gradients.node import attach
 from isocline.gradients.sweep import Sweep
+from isocline.observers import Observer
 from isocline.problem import Outputs, Problem
 from isocline.solution import some
 from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
+from isocline.times import make_marks
 
 LOST = 100.0
 """The rebuilt state may be off by so many tolerances; beyond that, by no more than half of the digits asked for."""
@@ -58,6 +60,9 @@ class BacksolveAdjoint(Continuous):
             forward solve, where no controller is given, gets one after the other, and the larger counts.) The error
             control sees no parameters.
         max_steps: most attempted backward steps, not counting one for each save time; None is the forward's.
+        step_ts: times at which backward steps are to end, besides the save times that the loss depends on; None is the
+            forward's.
+        observers: what watches the backward steps, of (y, a) side by side, (L, 2 n); they cannot end the solve.
 
     Raises:
         SolveError: in backward, when the adjoint cannot be solved.
@@ -73,6 +78,9 @@ class BacksolveAdjoint(Continuous):
         >>> round(k.grad.item(), 4)  # -exp(-1/2)
         -0.6065
     """
+
+    step_ts: tuple[float, ...] | None = None
+    observers: tuple[Observer, ...] = ()
 
     def suits(self, solver: Solver) -> bool:
         """Whether it can solve backwards by this method, if it has none of its own; it needs the saved states only."""
@@ -94,7 +102,11 @@ class BacksolveAdjoint(Continuous):
             given = replace(given, norm=_LargerHalf(given.norm))
         controller = self._fitted(problem, solver, given)
         judge = judge.fitted(problem.field.layout)
-        return attach(problem, _BacksolveAdjoint(solver, controller, self.max_steps or problem.max_steps, judge))
+        marks = problem.marks
+        if self.step_ts is not None:
+            marks = make_marks("step_ts", self.step_ts, problem.field.layout) if self.step_ts else None
+        max_steps = self.max_steps or problem.max_steps
+        return attach(problem, _BacksolveAdjoint(solver, controller, max_steps, judge, marks, self.observers))
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,17 @@ class _LargerHalf:
 class _BacksolveAdjoint(ContinuousRule):
     name = "BacksolveAdjoint"
 
-    def __init__(self, solver: Solver, controller: Controller, max_steps: int, judge: Controller) -> None:
+    def __init__(
+        self,
+        solver: Solver,
+        controller: Controller,
+        max_steps: int,
+        judge: Controller,
+        marks: Tensor | None,
+        observers: tuple[Observer, ...],
+    ) -> None:
         self.solver, self.controller, self.max_steps, self.judge = solver, controller, max_steps, judge
+        self.marks, self.observers = marks, observers
 
     def _solve(self, problem: Problem, captured: Captured) -> Outputs:
         return run(problem, captured.f0)
@@ -126,9 +147,10 @@ class _BacksolveAdjoint(ContinuousRule):
         rebuilt = Rebuilt(self.solver, ys, self.judge)
         f = AdjointField(captured, captured.field, rebuilt, weighed=self.solver.weights is not None)
         leap = None
-        if problem.traced is not None and len(ys[0]) == 1 and self.solver.weights is not None:
+        eager = self.observers or self.marks is not None
+        if problem.traced is not None and len(ys[0]) == 1 and self.solver.weights is not None and not eager:
             leap = backwards(problem, problem.traced, self.solver, self.controller)
-        sweep = Sweep(f, self.solver, self.controller, stops, bars, leap)
+        sweep = Sweep(f, self.solver, self.controller, stops, bars, leap, self.marks, self.observers)
         state = sweep.run(rebuilt.join(ys[0], torch.zeros_like(ys[0])), most)
         check_arrived(self.name, state, stops[-1], advice=f". {ADVICE}")
         _warn(rebuilt)

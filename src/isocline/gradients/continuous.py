@@ -81,6 +81,8 @@ class ContinuousRule(Rule):
 
     arrived: Tensor
     """Which lanes did, (L,)."""
+    marks: Tensor | None = None
+    """Times at which steps of the way back are to end, (J, L)."""
 
     def forward(self, problem: Problem, captured: Captured) -> Outputs:
         """Solve."""
@@ -98,7 +100,7 @@ class ContinuousRule(Rule):
     ) -> Gradients:
         """Solve for a back to the start."""
         ends, ys = _reached(problem.times.detach(), ys, self.arrived)
-        stops = _stops(gradients.ys)
+        stops = _stops(gradients.ys, ends, self.marks)
         way = self._back(problem, captured, ends[stops], ys[stops], gradients.ys[stops])
         times_bar = None
         if times:
@@ -151,11 +153,17 @@ def _reached(times: Tensor, ys: Tensor, arrived: Tensor) -> tuple[Tensor, Tensor
     return times.gather(0, rows), ys[rows, lanes]
 
 
-def _stops(gradients: Tensor) -> list[int]:
-    """Indices of the save times that the loss depends on, the last first; both ends always (one host sync)."""
-    needed = gradients.flatten(1).ne(0).any(dim=1).tolist()
-    end = len(needed) - 1
-    return [end, *(i for i in range(end - 1, 0, -1) if needed[i]), 0]
+def _stops(gradients: Tensor, times: Tensor, marks: Tensor | None) -> list[int]:
+    """Indices of the save times that the loss depends on, the last first; both ends always (one host sync).
+
+    Where a step ends anyway the saved state is better than the one solved back to.
+    """
+    needed = gradients.flatten(1).ne(0).any(dim=1)
+    if marks is not None:
+        needed = needed | torch.isin(times, marks).all(dim=1)
+    chosen = needed.tolist()
+    end = len(chosen) - 1
+    return [end, *(i for i in range(end - 1, 0, -1) if chosen[i]), 0]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A solve of the adjoint ODE backwards through stops, at which the loss's gradient joins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ from isocline.controllers import Controller
 from isocline.gradients.adjoint import AdjointField, Evaluation
 from isocline.gradients.node import add
 from isocline.loop import advance, start, take
-from isocline.numbers import where
-from isocline.observers import interpolate, pairs
+from isocline.numbers import fetch, where
+from isocline.observers import Observer, interpolate, pairs
 from isocline.polynomials import gauss
 from isocline.rest import completed
 from isocline.solvers.base import Carry, Solver
 from isocline.state import State, Status, Step
-from isocline.stops import Stops, make_stops
+from isocline.stops import Marks, Stops, make_stops
 
 INSIDE = 3
 """Points of Gauss's quadrature in a step of a method of variable order: an error of O(h^7)."""
@@ -37,6 +37,8 @@ class Sweep:
         stops: times (S, L): the last save time first, where the way back ends last.
         bars: gradients of the loss with respect to the states there, (S, L, n).
         leap: a compiled loop from stop to stop, or None to make each attempt here.
+        marks: times at which steps are to end, too, (J, L), or None.
+        observers: what watches the attempts.
     """
 
     def __init__(
@@ -47,12 +49,16 @@ class Sweep:
         stops: Tensor,
         bars: Tensor,
         leap: "Callable[[Leap, Stops, int], tuple[Leap, int]] | None" = None,
+        marks: Tensor | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Stand at the last save time."""
         self.f, self.solver, self.controller, self.leap = f, solver, controller, leap
         self.stops, self.bars = stops, bars
         self.lanes = torch.arange(stops.shape[1], device=stops.device)
         self.on_way = make_stops(stops)
+        self.marks = None if marks is None else Marks(marks, self.on_way.sign)
+        self.observers = observers
         self.place = self.on_way.passed(stops[0])
         self.first: Evaluation | None = None
         self.inner_bar: list[Tensor | None] = [None] * len(f.captured.inner)
@@ -124,7 +130,12 @@ class Sweep:
     def _attempt(self, state: State) -> tuple[State, int, int]:
         """Try one step in every lane; return the state, how many lanes still run (one host sync), and 1 attempt."""
         self.f.evaluations.clear()
-        new, step = advance(self.f, self.solver, self.controller, self._target(state), state)
+        goal = self._target(state)
+        if self.marks is not None:
+            goal = self.marks.target(state.t, goal)
+        for observer in self.observers:
+            observer.begin(state, goal)
+        new, step = advance(self.f, self.solver, self.controller, goal, state)
         place = self.on_way.passed(new.t)
         on_the_way = (new.status == Status.SUCCESS) & (place < len(self.stops) - 1)
         new = new._replace(status=torch.where(on_the_way, int(Status.RUNNING), new.status))
@@ -133,6 +144,8 @@ class Sweep:
         counts = [new.status == Status.RUNNING, tried, moved, tried & ~moved, place > self.place, inside]
         n_running, n_tried, n_moved, n_rested, n_arrived, n_inside = torch.stack([c.sum() for c in counts]).tolist()
         self.steps, self.accepted = self.steps + n_tried, self.accepted + n_moved
+        for observer in self.observers:
+            observer.see(step, *fetch([observer.ask(step)]))
         if n_moved:
             self._integrate_parameters(step)
             self.first = self._evaluation(step.stages[-1:])

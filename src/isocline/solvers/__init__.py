@@ -5,6 +5,7 @@ from isocline.solvers.adams_fixed import AdamsFixed
 from isocline.solvers.auto import Auto
 from isocline.solvers.base import Solver
 from isocline.solvers.bdf import BDF
+from isocline.solvers.collocation import Collocation
 from isocline.solvers.esdirk import ESDIRK
 from isocline.solvers.radau import Radau
 from isocline.solvers.reversible import Reversible, ReversibleHeun
@@ -35,6 +36,7 @@ __all__ = [
     "Adams",
     "AdamsFixed",
     "Auto",
+    "Collocation",
     "Radau",
     "Reversible",
     "ReversibleHeun",

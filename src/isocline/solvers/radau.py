@@ -3,22 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from isocline.history import own_leaf
-from isocline.jacobian import UserJacobian, jacobian_at, linearize, rows
+from isocline.jacobian import UserJacobian, jacobian_at, linearize
 from isocline.linear_systems import without_inf
-from isocline.newton import SECOND, attached
 from isocline.numbers import Number, column, somewhere, spread, time_dtype
 from isocline.polynomials import constant
 from isocline.solvers.base import Accuracy, Attempt, Carry, Field, Plan, Solver
 from isocline.solvers.polynomial import polynomials
+from isocline.solvers.stages import attached
 from isocline.state import Step
 from isocline.tableaus.radau import BACK, COMPLEX, DENSE, ERROR, INTO, REAL, SLOPE, A, C
-from isocline.transforms import orders, transforming
 
 MOST = 7
 """Newton iterations after which an attempt has failed."""
@@ -98,10 +96,8 @@ class Radau(Solver):
             newton.solve()
             error, after, plan = newton.judge()
         z = newton.z
-        if transforming():
-            z = _transformed(f, t0, t1, y0, z) if orders() or torch.is_grad_enabled() else z
-        elif newton.graph or any(torch.is_grad_enabled() and x.requires_grad for x in (t0, t1, y0)):
-            z = _attached(f, t0, t1, y0, z)
+        watched = newton.graph or any(torch.is_grad_enabled() and x.requires_grad for x in (t0, t1, y0))
+        z = attached(f, A, C, t0, t1, y0, z, watched)
         y1 = torch.where(newton.failed.unsqueeze(1), float("inf"), y0 + z[:, 2])
         return Attempt(y1, error, tuple(z.unbind(1)), after, plan)
 
@@ -290,71 +286,3 @@ class _Newton:
 
 def _matrix(table: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
     return constant(table, like.dtype, like.device)
-
-
-def _attached(f: Field, t0: Tensor, t1: Tensor, y0: Tensor, z: Tensor) -> Tensor:
-    """Return the stage increments z (L, 3, n), which solve the equations, as functions of everything else."""
-    h = t1 - t0
-    points, values = [], []
-    for c, x in zip(C, z.unbind(1), strict=True):
-        point = y0 + x
-        point = point if point.requires_grad else own_leaf(point)
-        points.append(point)
-        values.append(f(t1 if c == 1.0 else t0 + c * h, point))
-    made = column(h, y0).unsqueeze(2) * (_matrix(A, y0) @ torch.stack(values, dim=1))
-    if not made.requires_grad:
-        return z
-    attached: Tensor = _Implicit.apply(made, z, column(h, y0).detach(), *points, *values)
-    return attached
-
-
-def _transformed(f: Field, t0: Tensor, t1: Tensor, y0: Tensor, z: Tensor) -> Tensor:
-    """Return the same inside transforms."""
-    h = column(t1 - t0, y0)
-    times = [t1 if c == 1.0 else t0 + c * (t1 - t0) for c in C]
-    at = list(zip(times, z.unbind(1), strict=True))
-    blocks = torch.stack([jacobian_at(f, t, (y0 + x).detach()) for t, x in at], dim=1)
-    factors, pivots, _ = torch.linalg.lu_factor_ex(_matrix_of_all(h.detach(), blocks))
-
-    def step(z: Tensor) -> Tensor:
-        values = [f(t, y0 + x) for t, x in zip(times, z.unbind(1), strict=True)]
-        left = h.unsqueeze(2) * (_matrix(A, y0) @ torch.stack(values, dim=1)) - z
-        change: Tensor = torch.linalg.lu_solve(factors, pivots, left.flatten(1).unsqueeze(2))
-        return change.reshape(z.shape)
-
-    return attached(z, step)
-
-
-def _matrix_of_all(h: Tensor, blocks: Tensor) -> Tensor:
-    """Return the matrix of the equations of all stages from df/dy at each, (L, s, n, n): (L, s n, s n)."""
-    lanes, s, n, _ = blocks.shape
-    # Row (i, p), column (j, q): h a_ij df_p/dy_q at stage j.
-    change = torch.einsum("ij,ljpq->lipjq", _matrix(A, blocks), blocks).reshape(lanes, s * n, s * n)
-    return torch.eye(s * n, dtype=blocks.dtype, device=blocks.device) - h.unsqueeze(2) * change
-
-
-class _Implicit(torch.autograd.Function):
-    """z, with the derivative of the solution of ``z = h A f(y + z)``; ``made`` is the right side for z held fixed."""
-
-    @staticmethod
-    def forward(ctx: Any, made: Tensor, z: Tensor, h: Tensor, *at: Tensor) -> Tensor:
-        ctx.save_for_backward(h, *at)
-        return z.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(SECOND)
-        h, *at = ctx.saved_tensors
-        (bar,) = bars
-        lanes, s, n = bar.shape
-        blocks = torch.stack([_jacobian(value, point) for point, value in zip(at[:s], at[s:], strict=True)], dim=1)
-        factors, pivots, _ = torch.linalg.lu_factor_ex(_matrix_of_all(h, blocks).mT)
-        pulled = torch.linalg.lu_solve(factors, pivots, bar.reshape(lanes, s * n, 1)).reshape(bar.shape)
-        return pulled, *[None] * (2 + 2 * s)
-
-
-def _jacobian(value: Tensor, point: Tensor) -> Tensor:
-    if not value.requires_grad:
-        return value.unsqueeze(2) * value.new_zeros(value.shape[1])
-    return rows(value, (point,), create_graph=False)[0]

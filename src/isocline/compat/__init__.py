@@ -1,0 +1,1 @@
+"""Fronts through which programs written for other libraries run on isocline."""

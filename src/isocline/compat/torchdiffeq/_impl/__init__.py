@@ -1,0 +1,1 @@
+"""Places inside torchdiffeq that some programs import from."""
