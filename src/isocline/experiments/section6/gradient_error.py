@@ -31,7 +31,7 @@ class Error:
         case: Name of the problem.
         gradient: The gradient method.
         tolerance: rtol and atol.
-        exact: Distance from the gradient of the exact solution, relative; nan if the backward pass failed.
+        exact: Distance from the gradient of the exact solution, relative; nan if a pass failed.
         discrete: Distance from the gradient of the computed solution, relative, in some random directions: from finite
             differences of a solve with the same steps.
         evaluations: Of the field, forwards and backwards.
@@ -68,8 +68,7 @@ class GradientError(Reproduction):
             for tolerance in self.tolerances:
                 controller = iso.PID(tolerance, tolerance)
                 for solver, gradients in self._by_solver().items():
-                    discrete = Slopes(case, solver, controller, self.directions, len(exact))
-                    rows += [self._error(case, name, solver, controller, exact, discrete) for name in gradients]
+                    rows += self._errors(case, gradients, solver, controller, exact)
         return GradientErrorResults(tuple(sorted(rows, key=lambda row: list(GRADIENTS).index(row.gradient))))
 
     def _by_solver(self) -> dict[iso.Solver, list[str]]:
@@ -78,6 +77,16 @@ class GradientError(Reproduction):
         for name, gradient in GRADIENTS.items():
             groups.setdefault(suited(gradient, self.method), []).append(name)
         return groups
+
+    def _errors(
+        self, case: Case, gradients: list[str], solver: iso.Solver, controller: iso.PID, exact: Tensor
+    ) -> list[Error]:
+        """One row each; a method that cannot solve the problem has no gradient."""
+        try:
+            discrete = Slopes(case, solver, controller, self.directions, len(exact))
+        except iso.SolveError:
+            return [Error(case.name, name, cast(float, controller.rtol), nan, nan, 0) for name in gradients]
+        return [self._error(case, name, solver, controller, exact, discrete) for name in gradients]
 
     def _error(
         self, case: Case, name: str, solver: iso.Solver, controller: iso.PID, exact: Tensor, discrete: "Slopes"
