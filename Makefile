@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One numerical thread a worker: the suite runs in parallel.
 WORKERS ?= auto
 
-.PHONY: demo test lint types tests benchmarks clean
+.PHONY: demo test lint types tests long benchmarks clean
 
 demo: $(VENV)/demo.ready
 	$(BIN)/isocline demo
@@ -20,7 +20,11 @@ types: $(VENV)/test.ready
 	$(BIN)/mypy
 
 tests: $(VENV)/test.ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not long"
+
+# Those left out above, of ten thousand steps: some minutes.
+long: $(VENV)/test.ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m long
 
 # Some hours. Every library in turns, then each in a process of its own. torchode comes without the torchtyping that it
 # requires: with current torch that cannot be imported, and as a plugin of pytest it would stop every test.

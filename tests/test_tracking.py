@@ -18,7 +18,7 @@ class Counted(nn.Module):
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         self.calls += 1
-        return torch.sin(3 * self.rate * y + t)
+        return torch.sin(self.rate * y + t)
 
 
 def start() -> Tensor:
@@ -29,7 +29,7 @@ def start() -> Tensor:
 @pytest.mark.parametrize("batch_dims", [0, 1])
 def test_layers_and_solves_forwards_and_backwards(gradient: iso.Gradient, batch_dims: int) -> None:
     f = Counted()
-    layers = nn.Sequential(*(iso.NeuralODE(f, (0.0, end), batch_dims=batch_dims) for end in (1.0, 5.0)))
+    layers = nn.Sequential(*(iso.NeuralODE(f, (0.0, end), batch_dims=batch_dims) for end in (1.0, 2.0)))
     # A method that suits every gradient method.
     method = iso.Reversible("tsit5")
     for layer in layers:

@@ -218,7 +218,7 @@ def test_memory_does_not_grow_with_the_steps(make: Callable[[], iso.Gradient]) -
     assert peak(make(), 1000) < 1.05 * peak(make(), 100)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("gradient", [iso.RecursiveCheckpointAdjoint(8), iso.ReversibleAdjoint(8)], ids=str)
 def test_memory_does_not_grow_up_to_ten_thousand_steps(gradient: iso.Gradient) -> None:
     y0, k = torch.ones(64, 64, requires_grad=True), torch.tensor(0.3, requires_grad=True)

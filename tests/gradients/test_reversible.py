@@ -138,7 +138,7 @@ LONG: dict[str, tuple[Any, iso.Gradient]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", LONG)
 def test_ten_thousand_steps(name: str) -> None:
     """Some turns around a centre: nothing contracts, so there is a gradient of more than rounding errors to compare."""

@@ -57,10 +57,12 @@ class Rebuilt(Trajectory):
         """Nothing is known to be off yet."""
         self.solver, self.ys, self.judge = solver, ys, judge
         self.lanes = torch.arange(ys.shape[1], device=ys.device)
-        self.off = torch.zeros_like(ys[0, :, 0])
+        self.size = ys.abs().amax(dim=0)
+        """The largest that was saved of each component, (L, n): one that passes zero is not lost there."""
+        self.digits = judge.scaled(self.size, self.size)
+        """The same, in tolerances, (L,)."""
+        self.off = torch.zeros_like(self.digits)
         """How far off the state was where it was worst, in tolerances, (L,)."""
-        self.digits = torch.zeros_like(self.off)
-        """The size of the state there, in tolerances."""
 
     def reach(self, t: Tensor, dt: Tensor) -> Tensor:
         """As far as it likes: y is under error control."""
@@ -78,8 +80,7 @@ class Rebuilt(Trajectory):
     def corrected(self, y: Tensor, place: Tensor, arrived: Tensor) -> Tensor:
         """Set the state to the one that was saved, and note how far it was off."""
         saved = self.ys[place, self.lanes]
-        off = torch.where(arrived, self.judge.scaled(saved, y - saved), 0.0)
-        self.digits = torch.where(off > self.off, self.judge.scaled(saved, saved), self.digits)
+        off = torch.where(arrived, self.judge.scaled(self.size, y - saved), 0.0)
         self.off = torch.maximum(self.off, off)
         return torch.where(arrived.unsqueeze(1), saved, y)
 
