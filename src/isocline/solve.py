@@ -34,6 +34,7 @@ from isocline.settings import (
 from isocline.solution import Solution, SolveError, Stats, failure_message
 from isocline.solvers import Solver
 from isocline.solvers.base import BlackBox
+from isocline.state import State
 from isocline.times import make_marks, make_times
 from isocline.tracking import trackers
 from isocline.transforms import batched
@@ -171,8 +172,8 @@ def solve(
     check_black_box(solver, event=events, step_ts=len(marks), state=state is not None)
     check_transforms(solver, events, vmapped or batched(breaks), jump_ts=len(breaks), progress=progress)
     before = None if state is None else checked_state(state).fit(original, controller, start, times)
-    in_segments = bool(events or len(breaks))
-    eager = in_segments or len(marks) or before is not None or observers or (dense and torch.is_grad_enabled())
+    on_the_way = events or len(breaks) or len(marks) or observers
+    eager = on_the_way or before is not None or (dense and torch.is_grad_enabled())
     traced = try_to_trace(field, times.values[0], start) if compile and solver.compilable and not eager else None
     with _progress(progress, times.values) as bar, without_autocast(layout.device):
         problem = Problem(
@@ -191,18 +192,26 @@ def solve(
             before=before,
             trackers=trackers(),
         )
-        pieces = Segments(problem, how, events, breaks).run() if in_segments else None
-        outputs = how.solve(problem) if pieces is None else pieces.outputs
-    solution = unpack(problem, outputs)
-    if pieces is not None:
-        solution = with_events(solution, problem, pieces, one=not isinstance(event, Sequence))
-    elif not isinstance(solver, BlackBox):
-        solution = replace(solution, state=of_end(outputs.state, original, controller))
+        solution, end = _solved(problem, how, original, events, breaks, one=not isinstance(event, Sequence))
     for work in problem.trackers:
         work.add_forward(solution.stats)
-    if throw and (message := failure_message(outputs.state, times.values[-1])) is not None:
+    if throw and (message := failure_message(end, times.values[-1])) is not None:
         raise SolveError(message, solution)
     return solution
+
+
+def _solved(
+    problem: Problem, how: Gradient, original: Solver, events: "Sequence[AnyEvent]", breaks: Tensor, one: bool
+) -> tuple[Solution, State]:
+    """Solve, in segments if something happens on the way; ``original`` is the method before it was tuned."""
+    if events or len(breaks):
+        pieces = Segments(problem, how, events, breaks).run()
+        return with_events(unpack(problem, pieces.outputs), problem, pieces, one=one), pieces.outputs.state
+    outputs = how.solve(problem)
+    solution = unpack(problem, outputs)
+    if not isinstance(original, BlackBox):
+        solution = replace(solution, state=of_end(outputs.state, original, problem.controller))
+    return solution, outputs.state
 
 
 @contextmanager
