@@ -224,7 +224,7 @@ class DriftResults(Results):
         top[0].set_ylabel("relative error of the rebuilt y(0)")
         bottom[0].set_ylabel("relative error of the gradient")
         top[0].legend(fontsize="small")
-        bottom[0].legend(fontsize="small")
+        bottom[1].legend(fontsize="small", ncols=2, loc="upper left")
         return figure
 
     def _plot_rebuilt(self, axes: Axes, rows: list[Rebuilt]) -> None:
