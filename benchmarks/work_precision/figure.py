@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.problems import PROBLEMS
 from benchmarks.work_precision.compare import LARGEST_ERROR, smallest_error
@@ -87,6 +88,10 @@ def panel(axes: Axes, name: str, methods: dict[str, list[dict[str, Any]]], work:
     axes.axhspan(1e-16, smallest_error(name), color="0.92")
     bottom = min(smallest_error(name) / 3, 1e-11)
     axes.set(ylim=(bottom, 2 * LARGEST_ERROR))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"{name}: {PROBLEMS[name].about}" if len(PROBLEMS[name].about) < 30 else name, fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
