@@ -16,7 +16,7 @@ TIGHT: Any = {"rtol": 1e-9, "atol": 1e-9}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("method", ["DOP853", "LSODA"])
+@pytest.mark.parametrize("method", ["DOP853", "LSODA", "VODE-Adams", "VODE-BDF"])
 def test_every_input_in_every_layout(method: str, layout: str) -> None:
     error, where = worst(gradients(LAYOUTS[layout], method=iso.SciPy(method), **TIGHT), exact(layout))
     assert error < 1e-6, where
@@ -44,7 +44,7 @@ def test_one_of_ours_forwards_or_backwards(layout: str) -> None:
 
 def test_closed_form_in_both_dtypes() -> None:
     for dtype, tolerance in ((torch.float32, 1e-3), (F64, 1e-6)):
-        for method in ("RK45", "LSODA", "Radau"):
+        for method in ("RK45", "LSODA", "Radau", "VODE-Adams"):
             k = torch.tensor(0.7, dtype=dtype, requires_grad=True)
             y0 = torch.tensor([1.5], dtype=dtype, requires_grad=True)
             t1 = torch.tensor(2.0, dtype=F64, requires_grad=True)

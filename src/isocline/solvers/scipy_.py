@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import cos, isfinite, pi
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -14,10 +14,19 @@ from isocline.solvers.base import BlackBox, Limits, Piece, Trace
 from isocline.solvers.hermite import fraction
 from isocline.state import Status, Step
 
-ORDERS = {"RK23": (3, 2), "RK45": (5, 4), "DOP853": (8, 7), "Radau": (5, 3), "BDF": (5, 5), "LSODA": (12, 12)}
+ORDERS = {
+    "RK23": (3, 2),
+    "RK45": (5, 4),
+    "DOP853": (8, 7),
+    "Radau": (5, 3),
+    "BDF": (5, 5),
+    "LSODA": (12, 12),
+    "VODE-Adams": (12, 12),
+    "VODE-BDF": (5, 5),
+}
 """Orders of the methods and of their error estimates; the highest where they vary."""
 
-IMPLICIT = {"Radau", "BDF", "LSODA"}
+IMPLICIT = {"Radau", "BDF", "LSODA", "VODE-BDF"}
 
 NODES = tuple(0.5 - 0.5 * cos(pi * i / 12) for i in range(13))
 """Where a step is sampled: enough for polynomials of degree 12, the highest of LSODA's."""
@@ -36,14 +45,17 @@ class SciPy(BlackBox):
     state. ``BacksolveAdjoint(method="tsit5")`` solves backwards with one of our own methods instead, which costs less.
 
     Args:
-        method: "RK23", "RK45", "DOP853" (explicit), "Radau", "BDF" (stiff), or "LSODA" (Adams and BDF, switched).
+        method: "RK23", "RK45", "DOP853" (explicit), "VODE-Adams" (with functional iteration), "Radau", "BDF",
+            "VODE-BDF" (stiff), or "LSODA" (Adams and BDF, switched). In SciPy 1.17 VODE's Newton iteration is at fault
+            (SciPy's issue 24933): there "VODE-BDF" takes far too many steps on stiff problems.
 
     Raises:
         ImportError: SciPy is not installed.
 
     References:
-        Virtanen et al. 2020, SciPy 1.0, doi:10.1038/s41592-019-0686-2; Hindmarsh 1983, ODEPACK (LSODA); Chen,
-        Rubanova, Bettencourt & Duvenaud 2018, arXiv:1806.07366.
+        Virtanen et al. 2020, SciPy 1.0, doi:10.1038/s41592-019-0686-2; Hindmarsh 1983, ODEPACK (LSODA); Brown,
+        Byrne & Hindmarsh 1989, doi:10.1137/0910062 (VODE); Chen, Rubanova, Bettencourt & Duvenaud 2018,
+        arXiv:1806.07366.
 
     Example:
         >>> import isocline as iso, torch
@@ -98,7 +110,7 @@ class SciPy(BlackBox):
         if not bool(y0.isfinite().all() & f0.isfinite().all()):
             return Trace(ys, ts[0], Status.NON_FINITE, 0, ())
         function = _Function(f, ts[0], y0, f0)
-        solver = getattr(_load(), self.method)(
+        solver = _solver(self.method)(
             function,
             ts[0],
             y0.numpy(),
@@ -148,7 +160,7 @@ class SciPy(BlackBox):
 
 
 class _Function:
-    """A field as SciPy calls it; it notes whether the last value was finite."""
+    """A field as SciPy calls it; it notes whether the values of a step are finite."""
 
     def __init__(self, f: Callable[[float, Tensor], Tensor], t0: float, y0: Tensor, f0: Tensor) -> None:
         self.f = f
@@ -166,7 +178,7 @@ class _Function:
         else:
             dy = self.f(float(t), state)
         dy = dy.detach().to("cpu", torch.float64, copy=True)
-        self.finite = bool(dy.isfinite().all())
+        self.finite = self.finite and bool(dy.isfinite().all())
         return dy.numpy()
 
     def jacobian(self, t: float, y: Any, dtype: torch.dtype, limits: Limits) -> Any:
@@ -189,9 +201,11 @@ class _NotFiniteError(ArithmeticError):
 
 def _advance(solver: Any, function: _Function) -> Status:
     """Take a step; return RUNNING, SUCCESS, or what made it fail."""
+    function.finite = True
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"scipy\.")  # of LSODA, about what its status says, too
+            # About what the status says, too, of LSODA and VODE.
+            warnings.filterwarnings("ignore", module=r"scipy\.|isocline\.solvers\.vode")
             solver.step()
     except _NotFiniteError:
         return Status.NON_FINITE
@@ -199,15 +213,16 @@ def _advance(solver: Any, function: _Function) -> Status:
         if function.finite:
             raise
         return Status.NON_FINITE  # linear algebra refuses inf and nan
+    too_small = Status.STEP_TOO_SMALL if function.finite else Status.NON_FINITE
     if solver.status == "failed":
-        return Status.STEP_TOO_SMALL if function.finite else Status.NON_FINITE
+        return too_small
     if not bool(torch.from_numpy(solver.y).isfinite().all()):
         return Status.NON_FINITE
     if solver.status == "finished":
         return Status.SUCCESS
     # Some go on though time hardly moves any more; the loop for our own methods draws the same line.
     stuck = solver.t + (solver.t - solver.t_old) / 16 == solver.t
-    return Status.STEP_TOO_SMALL if stuck else Status.RUNNING
+    return too_small if stuck else Status.RUNNING
 
 
 def _settings(method: str, limits: Limits, ts: Sequence[float]) -> dict[str, Any]:
@@ -230,6 +245,15 @@ def _piece(piece: Any, solver: Any) -> Piece:
     samples = _sampled(piece, [t0 + node * (t1 - t0) for node in NODES])
     samples[-1] = torch.from_numpy(solver.y)
     return Piece(t0, t1, samples)
+
+
+def _solver(method: str) -> Callable[..., Any]:
+    """Return the class of SciPy's solver, or of one like them around its older interface."""
+    if method.startswith("VODE"):
+        from isocline.solvers.vode import VODE
+
+        return partial(VODE, family=method.removeprefix("VODE-").lower())
+    return cast("Callable[..., Any]", getattr(_load(), method))
 
 
 @lru_cache
