@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,18 +18,11 @@ from problems import fitting
 
 from .problems import LAYOUTS, leaves_of, states
 
+pytestmark = pytest.mark.usefixtures("nothing_old")
+
 METHODS = {**GRADIENTS, "checkpoint-3": iso.RecursiveCheckpointAdjoint(3)}
 every_gradient = pytest.mark.parametrize("gradient", METHODS.values(), ids=METHODS)
 every_layout = pytest.mark.parametrize("layout", ["joint", "nested"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_old() -> Iterator[None]:
-    """Let the collector, which is called often here, pass over all that was there before."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def live_tensors() -> int:
