@@ -124,7 +124,8 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of each image."""
-        return cast(Tensor, self.head(self.body(self.stem(x))))
+        state = self.stem(x).to(x.dtype)  # under autocast the layers may be of 16 bits: states are not
+        return cast(Tensor, self.head(self.body(state)))
 
     def penalty(self) -> "Tensor | float":
         """What training adds to the last call's loss, before its weight: the kinetic energy, if it is integrated."""

@@ -19,7 +19,7 @@ from isocline.experiments.section3.comparison import Row, compare, table
 from isocline.experiments.section3.growth import Cost, Growing, Line, line, measured
 from isocline.experiments.section3.training import TrainConfig
 
-SETTINGS = TrainConfig(shift=2)
+SETTINGS = TrainConfig(epochs=8, shift=2)
 
 SIZES: dict[Growing, str] = {"resnet": "residual blocks", "rknet": "evaluations", "odenet": "evaluations"}
 
