@@ -97,7 +97,7 @@ def main() -> None:
         json.dumps(
             {
                 "command": "python -m benchmarks.planar_cost",
-                "problem": f"PlanarField(2, M) with its log-density and their gradient, batch {BATCH}, float32, one thread",
+                "problem": f"PlanarField(2, M) with its log-density, and their gradient, batch {BATCH}, one thread",
                 "torch": torch.__version__,
                 "machine": platform.processor() or platform.machine(),
                 "exponents": overall,
