@@ -87,9 +87,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [{"units": units, **counts(units), "seconds": seconds(units)} for units in UNITS]
     for row in rows:
-        print(
-            f"M = {row['units']:4}: {row['flops']:12,} flops {row['written']:12,} written {row['seconds'] * 1e3:8.3f} ms"
-        )
+        counted = f"{row['flops']:12,} flops {row['written']:12,} written"
+        print(f"M = {row['units']:4}: {counted} {row['seconds'] * 1e3:8.3f} ms")
     found = {key: exponents(rows, key) for key in ("flops", "written", "seconds")}
     overall = {key: log(rows[-1][key] / rows[0][key]) / log(UNITS[-1] / UNITS[0]) for key in found}
     print("exponents from the first to the last:", {key: round(value, 3) for key, value in overall.items()})

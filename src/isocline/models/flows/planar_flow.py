@@ -53,6 +53,16 @@ class PlanarFlow(Flow):
         self.u = nn.Parameter(0.1 * torch.randn(layers, dim))
         self.b = nn.Parameter(torch.zeros(layers))
 
+    def nearest_to_noise(self, layers: int) -> "PlanarFlow":
+        """Return a flow of so many of the layers, those that noise comes to first, with copies of their parameters."""
+        check_whole("layers", layers, 1)
+        part = PlanarFlow(self._base or self.event_shape, layers, closed_form=self.closed_form).to(self.w)
+        chosen = slice(None, layers) if self.closed_form == "to_data" else slice(-layers, None)
+        with torch.no_grad():
+            for own, all_of_them in zip(part.parameters(), self.parameters(), strict=True):
+                own.copy_(all_of_them[chosen])
+        return part
+
     def move(self, rows: Tensor, batch: torch.Size, *, to_data: bool, density: bool) -> Moved:
         """Apply the layers in order, or undo them from the last to the first."""
         product = (self.w * self.u).sum(1, keepdim=True)
