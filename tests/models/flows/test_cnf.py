@@ -324,6 +324,7 @@ def test_shapes_are_those_of_distributions() -> None:
     assert constraints.is_dependent(flow.support) is False
     assert flow.sample().shape == (2,)
     assert flow.sample((3, 4)).shape == (3, 4, 2)
+    assert flow.sample((0,)).shape == (0, 2)
     assert flow.log_prob(torch.zeros(2)).shape == ()
     assert flow.log_prob(torch.zeros(3, 4, 2)).shape == (3, 4)
     assert flow.entropy(8).shape == ()
@@ -360,6 +361,9 @@ def test_each_sample_may_have_a_context(make: Callable[[], nn.Module], batch_dim
     assert (found[:, 0] - flow.given(contexts[1]).log_prob(x[:, 0])).abs().max() > 1e-2
     assert many.sample((2,)).shape == (2, 4, 2)
     assert many.expand((3, 4)).sample().shape == (3, 4, 2)
+    one = flow.given(contexts[2])
+    torch.testing.assert_close(one.log_prob(x[3, 2]), found[3, 2], rtol=1e-6, atol=1e-6)
+    assert one.sample().shape == (2,)
     assert flow.context is None
 
 
@@ -371,9 +375,22 @@ def test_estimates_of_conditional_flows() -> None:
     torch.testing.assert_close(found, given.log_prob(x), rtol=1e-7, atol=1e-7)
 
 
+@every_gradient
+def test_gradients_of_contexts(gradient: iso.Gradient) -> None:
+    field = double(lambda: PlanarField(2, 4, context=2))
+    x, found = draw(3, 2, seed=0), []
+    for how in (iso.DirectAdjoint(), gradient):
+        settings = {"method": iso.Reversible("tsit5"), "gradient": how, "batch_dims": 1}
+        flow = CNF(field, 2, rtol=1e-7, atol=1e-7, **settings).double()
+        context = draw(2, seed=1).requires_grad_()
+        found.append(torch.autograd.grad(flow.given(context).log_prob(x).sum(), context)[0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
 def test_the_flow_until_a_time() -> None:
     flow, x = continuous("concat"), draw(4, 2, seed=0)
-    torch.testing.assert_close(flow.at(0.0 + 1e-12).log_prob(x), flow.base.log_prob(x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(flow.at(1e-12).log_prob(x), flow.base.log_prob(x), rtol=1e-9, atol=1e-9)
+    assert torch.equal(flow.at(0.0).log_prob(x), flow.base.log_prob(x))
     torch.testing.assert_close(flow.at(1.0).log_prob(x), flow.log_prob(x), rtol=0, atol=0)
     assert flow.ts == (0.0, 1.0)
 

@@ -120,11 +120,14 @@ class CNF(Flow, Solving):
         """Solve through the blocks, forwards to data, backwards to noise."""
         args: tuple[Any, ...] = ()
         if self.context is not None:
-            args = (PerLane(self.context.expand(*batch, self.context.shape[-1]).flatten(0, -2)),)
+            width = self.context.shape[-1]
+            args = (PerLane(self.context.expand(*batch, width).reshape(-1, width)),)
         if self.batch_dims not in (0, 1):
             raise ValueError(f"batch_dims must be 0, or 1 for each sample its own steps; got {self.batch_dims!r}")
         ts = self.ts if to_data else self.ts[::-1]
         log_det, penalties = rows.new_zeros(len(rows)), dict[str, Tensor]()
+        if ts[0] == ts[1] or not len(rows):  # which solve() refuses
+            return Moved(rows, log_det, penalties)
         for field in self.fields if to_data else reversed(self.fields):
             if not density:
                 rows = _last(self.solve(_plain(field), rows, ts, args).ys)
