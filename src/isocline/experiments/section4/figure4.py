@@ -75,9 +75,9 @@ class Figure4(Reproduction):
     nf_iterations: int = 500_000
     """Of RMSprop, as in the paper."""
     cnf_learning_rate: float = 5e-3
-    """Of Adam."""
+    """Of Adam; it falls to zero like half a cosine."""
     nf_learning_rate: float = 1e-4
-    """Of RMSprop, with momentum 0.9."""
+    """Of RMSprop with momentum 0.9, likewise."""
     warmup: float = 0.02
     """Share of the iterations in which the potential's weight grows from 0.01 to 1."""
     batch_size: int = 256

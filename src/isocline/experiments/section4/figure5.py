@@ -64,9 +64,9 @@ class Figure5(Reproduction):
     nf_iterations: int = 100_000
     """Of RMSprop. The paper does not say how many it made for this figure."""
     cnf_learning_rate: float = 5e-3
-    """Of Adam."""
+    """Of Adam; it falls to zero like half a cosine."""
     nf_learning_rate: float = 1e-4
-    """Of RMSprop, with momentum 0.9."""
+    """Of RMSprop with momentum 0.9, likewise."""
     batch_size: int = 512
     """Points of an iteration, drawn anew for each."""
     tolerance: float = 1e-3
