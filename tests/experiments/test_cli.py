@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from isocline import METHODS, cli
-from isocline.data import digits
 from isocline.experiments.demo import MODELS
-from isocline.experiments.section3 import table1
 
 _SMALL = ("--channels=4", "--epochs=1", "--batch-size=32", "--limit=40", "--device=cpu")
 TINY = (*_SMALL, "--rtol=0.1", "--atol=0.1")
@@ -70,24 +68,10 @@ def _check_rows(rows: list[dict[str, Any]]) -> None:
 def test_table1_trains_the_models_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(table1, "mnist", lambda data_dir: digits())
-    sizes = ("--depths", "1", "2", "--steps", "1", "2")
+    which = ["--images", "digits", "--models", "stem", "odenet", "--seeds", "0", "1"]
+    sizes = ["--depths", "1", "2", "--steps", "1", "2"]
     out = tmp_path / "run"
-    _run(
-        monkeypatch,
-        "reproduce",
-        "table1",
-        *TINY,
-        *sizes,
-        "--models",
-        "stem",
-        "odenet",
-        "--seeds",
-        "0",
-        "1",
-        "--out",
-        out,
-    )
+    _run(monkeypatch, "reproduce", "table1", *TINY, *which, *sizes, "--out", out)
     shown = capsys.readouterr().out
     assert "ODE-Net" in shown
     assert {path.name for path in out.glob("*.pt")} == {f"{m}-{s}.pt" for m in ("stem", "odenet") for s in (0, 1)}

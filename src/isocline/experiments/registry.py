@@ -1,6 +1,7 @@
 """The experiments on the paper, by the names that `isocline reproduce` knows them by."""
 
 from isocline.experiments.reproduction import Reproduction
+from isocline.experiments.section3.figure3 import Figure3
 from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section4.figure4 import Figure4
 from isocline.experiments.section4.figure5 import Figure5
@@ -13,6 +14,7 @@ from isocline.experiments.section6.picard import Picard
 
 EXPERIMENTS: dict[str, type[Reproduction]] = {
     "table1": Table1,
+    "figure3": Figure3,
     "figure4": Figure4,
     "figure5": Figure5,
     "drift": Drift,
