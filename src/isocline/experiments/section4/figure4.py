@@ -14,7 +14,7 @@ import isocline as iso
 from isocline.data import POTENTIALS, log_normaliser
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Fit, Mean, mean, parameters
+from isocline.experiments.section4.fitting import Fit, Mean, evaluating, mean, parameters
 from isocline.experiments.section4.panels import Picture, pictured, show
 from isocline.models.flows import Flow, PlanarField, PlanarFlow
 
@@ -133,8 +133,7 @@ class Figure4(Reproduction):
             seed=self.seed,
         )
         losses = fit.run(folder)
-        if isinstance(flow, iso.CNF):
-            flow.rtol = flow.atol = 1e-5
+        evaluating(flow)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             z, log_q = flow.rsample_with_log_prob((self.samples,))

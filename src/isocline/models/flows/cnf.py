@@ -38,7 +38,8 @@ class CNF(Flow, Solving):
         trace: ``ExactTrace()``, ``Hutchinson()``, ``HutchPlusPlus()``. The random ones are drawn anew for each solve.
         log_prob_tol: tolerance of the log-density in each step, in nats. None judges it like z, by rtol and atol; inf
             leaves it out of the error control, so that the steps are those of z alone.
-        settings: as in ``NeuralODE``. ``batch_dims`` is 0, one step size for all samples, or 1, each its own.
+        settings: as in ``NeuralODE``. ``batch_dims`` is 0, one step size for all samples, or 1, each its own. With 0
+            tolerances hold for the mean square over samples, unless ``controller=PID(..., norm="max")``.
 
     Attributes:
         context: what the distribution is given, see ``given``.
