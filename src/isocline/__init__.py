@@ -15,7 +15,18 @@ from isocline.gradients import (
     ReversibleAdjoint,
 )
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
+from isocline.models import (
+    CNF,
+    AugmentedNeuralODE,
+    ExactTrace,
+    Hutchinson,
+    HutchPlusPlus,
+    NeuralODE,
+    Regularised,
+    StepSchedule,
+    ToleranceSchedule,
+    flow_matching_loss,
+)
 from isocline.observers import Observer
 from isocline.per_lane import PerLane
 from isocline.quadrature import Quadrature
@@ -49,6 +60,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "BDF",
+    "CNF",
     "ESDIRK",
     "METHODS",
     "PID",
@@ -62,10 +74,13 @@ __all__ = [
     "CubicHermite",
     "DirectAdjoint",
     "Event",
+    "ExactTrace",
     "FixedStep",
     "ForwardMode",
     "GaussAdjoint",
     "Gradient",
+    "HutchPlusPlus",
+    "Hutchinson",
     "ImplicitTableau",
     "InterpolatingAdjoint",
     "LinearInterpolation",
@@ -94,6 +109,7 @@ __all__ = [
     "Tableau",
     "ToleranceSchedule",
     "Work",
+    "flow_matching_loss",
     "solve",
     "track",
 ]
