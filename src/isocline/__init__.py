@@ -15,7 +15,15 @@ from isocline.gradients import (
     ReversibleAdjoint,
 )
 from isocline.interpolation import CubicHermite, LinearInterpolation
-from isocline.models import AugmentedNeuralODE, NeuralODE, Regularised, StepSchedule, ToleranceSchedule
+from isocline.models import (
+    AugmentedNeuralODE,
+    LatentODE,
+    NeuralODE,
+    Regularised,
+    Series,
+    StepSchedule,
+    ToleranceSchedule,
+)
 from isocline.observers import Observer
 from isocline.per_lane import PerLane
 from isocline.quadrature import Quadrature
@@ -68,6 +76,7 @@ __all__ = [
     "Gradient",
     "ImplicitTableau",
     "InterpolatingAdjoint",
+    "LatentODE",
     "LinearInterpolation",
     "NeuralODE",
     "Observer",
@@ -82,6 +91,7 @@ __all__ = [
     "RosenbrockTableau",
     "RungeKutta",
     "SciPy",
+    "Series",
     "Solution",
     "SolveError",
     "Solver",

@@ -4,5 +4,36 @@ from isocline.models.augmented import AugmentedNeuralODE
 from isocline.models.ode_block import NeuralODE
 from isocline.models.regularised import Regularised
 from isocline.models.schedules import StepSchedule, ToleranceSchedule
+from isocline.models.series.batch import Series
+from isocline.models.series.cells import GRUD, DecayRNN, GapRNN
+from isocline.models.series.dynamics import Autonomous, Hybrid, SeriesODE
+from isocline.models.series.forecaster import Forecaster
+from isocline.models.series.latent_ode import LatentODE
+from isocline.models.series.noise import GaussianNoise
+from isocline.models.series.ode_rnn import ODERNN, GRUField
+from isocline.models.series.process import PoissonProcess, ks_test
+from isocline.models.series.recurrence import Recurrence, encode
 
-__all__ = ["AugmentedNeuralODE", "NeuralODE", "Regularised", "StepSchedule", "ToleranceSchedule"]
+__all__ = [
+    "GRUD",
+    "ODERNN",
+    "AugmentedNeuralODE",
+    "Autonomous",
+    "DecayRNN",
+    "Forecaster",
+    "GRUField",
+    "GapRNN",
+    "GaussianNoise",
+    "Hybrid",
+    "LatentODE",
+    "NeuralODE",
+    "PoissonProcess",
+    "Recurrence",
+    "Regularised",
+    "Series",
+    "SeriesODE",
+    "StepSchedule",
+    "ToleranceSchedule",
+    "encode",
+    "ks_test",
+]
