@@ -7,6 +7,7 @@ from isocline.models.schedules import StepSchedule, ToleranceSchedule
 from isocline.models.series.batch import Series
 from isocline.models.series.cells import GRUD, DecayRNN, GapRNN
 from isocline.models.series.dynamics import Autonomous, Hybrid, SeriesODE
+from isocline.models.series.estimator import SeriesRegressor
 from isocline.models.series.forecaster import Forecaster
 from isocline.models.series.latent_ode import LatentODE
 from isocline.models.series.noise import GaussianNoise
@@ -32,6 +33,7 @@ __all__ = [
     "Regularised",
     "Series",
     "SeriesODE",
+    "SeriesRegressor",
     "StepSchedule",
     "ToleranceSchedule",
     "encode",
