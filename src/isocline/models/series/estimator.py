@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from isocline.checks import check_whole
-from isocline.models.series.batch import Duplicates, Series
+from isocline.models.series.batch import Series
 from isocline.models.series.cells import GapRNN
 from isocline.models.series.dynamics import Autonomous
 from isocline.models.series.latent_ode import LatentODE
+from isocline.models.series.long import Duplicates
 from isocline.models.series.noise import GaussianNoise
 
 
