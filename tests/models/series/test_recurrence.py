@@ -103,9 +103,9 @@ def test_missing_values_of_gru_d_decay_to_the_mean() -> None:
     model, seen = GRUD(2, 4, torch.tensor([5.0, -1.0])), []
     nn.init.constant_(model.weight, 0.7)
     model.cell.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    series = iso.Series.of([[0.0, 2.0]], [[[math.nan, 1.0], [3.0, math.nan]]])
+    series = iso.Series.of([[0.0, 2.0, 3.0]], [[[math.nan, 1.0], [3.0, math.nan], [9.0, math.nan]]])
     encode(model, series, 0.0)
-    later, earlier = seen  # it is read backwards: nothing was seen of the second channel
+    _, later, earlier = seen  # it is read backwards: nothing was seen of the second channel
     torch.testing.assert_close(later, torch.tensor([[3.0, -1.0, 1.0, 0.0]]))
     kept = math.exp(-0.7 * 2.0)
     torch.testing.assert_close(earlier, torch.tensor([[kept * 3.0 + (1 - kept) * 5.0, 1.0, 0.0, 1.0]]))
