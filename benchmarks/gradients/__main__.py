@@ -2,7 +2,8 @@
 
     python -m benchmarks.gradients                        # everything: some ten minutes
     python -m benchmarks.gradients --problems Lorenz MLP  # some problems, put in place of earlier ones
-    python -m benchmarks.gradients --no-times             # for a machine that is not quiet
+    python -m benchmarks.gradients --no-times             # for a machine that is not quiet,
+    python -m benchmarks.gradients --times-only           # and when it is
     python -m benchmarks.gradients --page                 # only the page, from the results
 
 Writes benchmarks/results/gradients.json after each problem, then docs/gradients-table.md.
@@ -38,7 +39,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--tolerances", nargs="+", type=float, default=TOLERANCES, help="default 1e-4 1e-6 1e-8")
     parser.add_argument("--rounds", type=int, default=11, help="samples of each time (default 11)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of short samples: to see that it works")
-    parser.add_argument("--no-times", action="store_true", help="measure no times")
+    times = parser.add_mutually_exclusive_group()
+    times.add_argument("--no-times", action="store_true", help="measure no times")
+    times.add_argument("--times-only", action="store_true", help="add times to what was measured before")
     parser.add_argument("--page", action="store_true", help="measure nothing; make the page")
     parser.add_argument("--results", type=Path, default=RESULTS, help="another file; the page is made beside it")
     return parser.parse_args(arguments)
@@ -66,7 +69,7 @@ def run(results: dict[str, Any], options: argparse.Namespace, command: str) -> N
         case = CASES[name]
         if options.solvers:
             case = replace(case, solvers=tuple(solver for solver in case.solvers if solver in options.solvers))
-        record = measure(case, tuple(options.tolerances))
+        record = results["problems"][name] if options.times_only else measure(case, tuple(options.tolerances))
         if not options.no_times:
             add_times(case, record, rounds, least)
         results["problems"][name] = record

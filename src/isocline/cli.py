@@ -9,32 +9,17 @@ from tyro.extras import SubcommandApp
 from isocline.data import DataError
 from isocline.experiments.command import Command
 from isocline.experiments.demo import Demo
+from isocline.experiments.everything import Everything
 from isocline.experiments.methods import Methods
+from isocline.experiments.registry import EXPERIMENTS
 from isocline.experiments.run_folder import RunFolderError
-from isocline.experiments.section6.drift import Drift
-from isocline.experiments.section6.gradient_error import GradientError
-from isocline.experiments.section6.lanes import Lanes
-from isocline.experiments.section6.memory import Memory
-from isocline.experiments.section6.nfe import Nfe
-from isocline.experiments.section6.picard import Picard
-from isocline.experiments.train_mnist import TrainMnist
 
 Commands = dict[str, "type[Command] | Commands"]
 
 COMMANDS: Commands = {
     "demo": Demo,
     "methods": Methods,
-    "train": {
-        "mnist": TrainMnist,
-    },
-    "reproduce": {
-        "drift": Drift,
-        "lanes": Lanes,
-        "nfe": Nfe,
-        "gradient-error": GradientError,
-        "memory": Memory,
-        "picard": Picard,
-    },
+    "reproduce": {"all": Everything, **EXPERIMENTS},
 }
 """What users write, and what is run; a dict is a group of commands."""
 

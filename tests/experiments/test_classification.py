@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from isocline.experiments.classification import (
+from isocline.experiments.section3.classifiers import (
     MODEL_NAMES,
     ConvField,
     ModelName,

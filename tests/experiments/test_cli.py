@@ -7,7 +7,7 @@ import pytest
 
 from isocline import METHODS, cli
 from isocline.experiments import demo, train_mnist
-from isocline.experiments.classification import MODEL_NAMES
+from isocline.experiments.section3.classifiers import MODEL_NAMES
 
 _SMALL = ("--channels=4", "--epochs=1", "--batch-size=32", "--limit=40", "--device=cpu")
 TINY = (*_SMALL, "--rtol=0.1", "--atol=0.1")

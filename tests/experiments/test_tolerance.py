@@ -2,11 +2,11 @@ from itertools import pairwise
 
 import pytest
 import torch
+from isocline.experiments.figure import demo_figure
 
 from isocline.data import digits
-from isocline.experiments.classification import Classifier, build_classifier
-from isocline.experiments.figure import demo_figure
-from isocline.experiments.tolerance import ADAPTIVE, FIXED, STEP_COUNTS, TOLERANCES, Point, sweep
+from isocline.experiments.section3.classifiers import Classifier, build_classifier
+from isocline.experiments.section3.tolerance import ADAPTIVE, FIXED, STEP_COUNTS, TOLERANCES, Point, sweep
 
 STAGES = {"euler": 1, "rk4": 4}
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from isocline.data import digits
-from isocline.experiments.classification import build_classifier
 from isocline.experiments.run_folder import RunFolder, RunFolderError
-from isocline.experiments.training import TrainConfig, Training, error_rate
+from isocline.experiments.section3.classifiers import build_classifier
+from isocline.experiments.section3.training import TrainConfig, Training, error_rate
 
 CONFIG = TrainConfig(channels=4, epochs=3, batch_size=32, limit=80, rtol=1e-1, atol=1e-1, device="cpu")
 MODEL = "odenet"

@@ -1,46 +1,80 @@
 """`isocline demo`: the paper's supervised comparison in about a minute, on digits that need no download."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Self
 
+from lightning_fabric import Fabric
+from matplotlib.figure import Figure
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data import digits
-from isocline.experiments.classification import MODEL_NAMES
-from isocline.experiments.command import Command
-from isocline.experiments.comparison import Comparison
-from isocline.experiments.figure import demo_figure
-from isocline.experiments.tolerance import sweep
-from isocline.experiments.training import TrainConfig
-from isocline.experiments.training_run import open_run, report
+from isocline.experiments.processes import launched
+from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.section3.classifiers import ModelName
+from isocline.experiments.section3.comparison import Row, compare, table
+from isocline.experiments.section3.demo_figure import demo_figure
+from isocline.experiments.section3.tolerance import Point, sweep
+from isocline.experiments.section3.training import TrainConfig
+
+MODELS: tuple[ModelName, ...] = ("resnet", "rknet", "odenet")
+
 
 # One thread: layers this small gain little from a second one, and lose much when another program wants its core.
 SETTINGS = TrainConfig(channels=32, epochs=14, batch_size=64, learning_rate=1e-2, weight_decay=0.1, threads=1)
 
 
 @dataclass(frozen=True)
-class Demo(Command):
+class Demo(Reproduction):
     """Train a ResNet, an RK-Net and an ODE-Net on 8 × 8 digits; print a table, draw a figure."""
 
     train: OmitArgPrefixes[TrainConfig] = SETTINGS
-    out: Path | None = None
-    """Folder of the run; runs/demo-TIME if not given."""
-    resume: Path | None = None
-    """Continue the run in this folder, with the settings it has."""
 
-    def main(self) -> None:
-        """Trains, measures, and leaves table and figure in the run folder.
+    def smaller(self) -> Self:
+        """Small networks, one epoch."""
+        return replace(self, train=replace(self.train, channels=4, epochs=1, limit=100))
 
-        Raises:
-            RunFolderError: See `isocline.experiments.training_run.open_run`.
-        """
-        wanted, default = (Comparison("demo", MODEL_NAMES, train) for train in (self.train, SETTINGS))
-        folder, comparison = open_run(wanted, default, self.out, self.resume)
-        data = comparison.prepare(digits())
-        trained = comparison.run(folder, data)
+    def fabric(self) -> Fabric:
+        """Where the training settings say."""
+        return launched(self.train.device, self.train.precision)
+
+    def threads(self) -> int | None:
+        """As the training settings say."""
+        return self.train.threads
+
+    def run(self, folder: RunFolder, fabric: Fabric) -> "DemoResults":
+        """Trains, and solves the trained ODE-Net in many ways."""
+        data = digits()
+        trained = compare(MODELS, (self.train.seed,), self.train, data, folder, fabric)
         odenet, _ = trained["odenet"]
-        points = sweep(odenet, data.test_x, data.test_y)
-        report(folder, [result for _, result in trained.values()], tolerance=[asdict(point) for point in points])
-        path = folder.write("figure.png", demo_figure(points, comparison.train.rtol))
-        Console().print(f"figure: {path}", soft_wrap=True)
+        tested = (data if self.train.limit is None else data.first(self.train.limit)).to(fabric.device)
+        points = sweep(odenet, tested.test_x, tested.test_y)
+        return DemoResults(tuple(row for _, row in trained.values()), tuple(points), self.train.rtol)
+
+
+@dataclass(frozen=True)
+class DemoResults(Results):
+    """What was measured.
+
+    Attributes:
+        rows: A row for each model.
+        points: The trained ODE-Net, solved in many ways.
+        rtol: The tolerance in training.
+    """
+
+    rows: tuple[Row, ...]
+    points: tuple[Point, ...]
+    rtol: float
+
+    def findings(self) -> tuple[Finding, ...]:
+        """None: too few test images to conclude from."""
+        return ()
+
+    def plot(self) -> Figure:
+        """Accuracy and cost by tolerance, and a slope field."""
+        return demo_figure(self.points, self.rtol)
+
+    def show(self, console: Console) -> None:
+        """The table."""
+        console.print(table(self.rows))

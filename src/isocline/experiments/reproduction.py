@@ -1,20 +1,23 @@
-"""What an experiment on the paper is, and how `isocline reproduce` runs one."""
+"""What an experiment on the paper is, and how one is run."""
 
 import io
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from isocline.experiments.command import Command
-from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.processes import launched
+from isocline.experiments.run_folder import RunFolder, RunFolderError
+from isocline.experiments.settings import restored
 
 Verdict = Literal["yes", "in part", "no"]
 
@@ -45,6 +48,10 @@ class Results(ABC):
     def plot(self) -> Figure:
         """Draws them."""
 
+    def show(self, console: Console) -> None:
+        """Prints them."""
+        console.print(table(self.findings()))
+
 
 @dataclass(frozen=True)
 class Reproduction(Command):
@@ -52,11 +59,14 @@ class Reproduction(Command):
 
     Attributes:
         out: Folder of the run; runs/NAME-TIME if None.
+        resume: Folder of a run to continue, with the settings it has.
         quick: Whether to run what `smaller` gives instead.
     """
 
     out: Path | None = None
     """Folder of the run; runs/NAME-TIME if not given."""
+    resume: Path | None = None
+    """Continue the run in this folder, with the settings it has."""
     quick: bool = False
     """Fewer and smaller cases, in seconds: to see that it works, too few to conclude from."""
 
@@ -65,30 +75,66 @@ class Reproduction(Command):
         """The same experiment in seconds."""
 
     @abstractmethod
-    def run(self) -> Results:
-        """Measures."""
+    def run(self, folder: RunFolder, fabric: Fabric) -> Results:
+        """Measures; what takes long leaves in the folder how far it has got."""
+
+    def threads(self) -> int | None:
+        """CPU threads; torch's choice if None."""
+        return 1  # most experiments have states so small that they gain nothing from a second one
+
+    def fabric(self) -> Fabric:
+        """The processes that measure: one, if nothing else is said."""
+        return launched()
 
     def main(self) -> None:
         """Measures, prints what was found, and leaves settings, results and figure in the run folder.
 
         Raises:
-            RunFolderError: The folder already holds a run, or cannot be made.
+            RunFolderError: The folder already holds a run, or cannot be made; or holds none of this kind to resume.
         """
-        torch.set_num_threads(1)  # states this small gain nothing from a second one
-        experiment = self.smaller() if self.quick else self
+        experiment = self._settled()
+        if (threads := experiment.threads()) is not None:
+            torch.set_num_threads(threads)
+        fabric = experiment.fabric()
+        folder = experiment._folder(fabric)
+        results = experiment.run(folder, fabric)
+        if fabric.is_global_zero:
+            leave(results, folder, type(self).__name__)
+
+    def _settled(self) -> Self:
+        """These settings, smaller ones, or those of the run to resume."""
+        if self.resume is None:
+            return replace(self.smaller(), quick=False) if self.quick else self
+        if replace(self, resume=None) != type(self)():
+            raise RunFolderError(f"--resume {self.resume}: takes every setting from the run; leave other options out")
+        folder = RunFolder.open(self.resume)
+        name, found = type(self).__name__, folder.config.pop("experiment", None)
+        if found != name:
+            raise RunFolderError(f"{self.resume}: expected a run of {name}, found one of {found}")
+        return replace(restored(type(self), folder.config, folder.path), resume=self.resume)
+
+    def _folder(self, fabric: Fabric) -> RunFolder:
+        """The run folder, which the first process makes and all use."""
         name = type(self).__name__
-        folder = RunFolder.create(
-            self.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}",
-            {"experiment": name, **plain(experiment)},
-        )
-        results = experiment.run()
-        findings = results.findings()
-        folder.write_json("results.json", {"experiment": name, "findings": plain(findings), **plain(results)})
-        figure = results.plot()
-        paths = [folder.write(f"figure.{form}", drawn(figure, form)) for form in ("png", "svg")]
-        console = Console()
-        console.print(table(findings))
-        console.print(f"results and figure: {folder.path}, {paths[0]}", soft_wrap=True)
+        default = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        path: Path = fabric.broadcast(self.resume or self.out or default)
+        if self.resume is None and fabric.is_global_zero:
+            RunFolder.create(path, {"experiment": name, **plain(self)})
+        fabric.barrier()
+        if fabric.is_global_zero:
+            Console().print(f"run folder: {path} (continue it with --resume)", soft_wrap=True)
+        return RunFolder.open(path)
+
+
+def leave(results: Results, folder: RunFolder, name: str) -> None:
+    """Writes results and figure into the folder, and prints them."""
+    content = {"experiment": name, "findings": plain(results.findings()), **plain(results)}
+    folder.write_json("results.json", content)
+    figure = results.plot()
+    paths = [folder.write(f"figure.{form}", drawn(figure, form)) for form in ("png", "svg")]
+    console = Console()
+    results.show(console)
+    console.print(f"results and figure: {folder.path}, {paths[0]}", soft_wrap=True)
 
 
 def table(findings: tuple[Finding, ...]) -> Table:

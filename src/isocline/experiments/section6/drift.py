@@ -5,12 +5,14 @@ from math import isfinite, nan
 from typing import Any, Self, cast
 
 import torch
+from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 import isocline as iso
 from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import differentiate, exact_gradient, suited
 from isocline.experiments.section6.fields import Attracted, Case, Lorenz, SpiralNet
 from isocline.experiments.section6.showing import draw, in_words, worst
@@ -86,7 +88,7 @@ class Drift(Reproduction):
         """Two intervals."""
         return replace(self, tolerances=(1e-3, 1e-6), lengths=2, max_steps=300)
 
-    def run(self) -> "DriftResults":
+    def run(self, folder: RunFolder, fabric: Fabric) -> "DriftResults":
         """Solves forwards and back, and differentiates, on intervals of growing length."""
         shares = [i / self.lengths for i in range(1, self.lengths + 1)]
         cases = [replace(case, t1=case.t1 * share) for case in CASES for share in shares]

@@ -5,12 +5,14 @@ from math import nan
 from typing import Any, Self, cast
 
 import torch
+from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from torch import Tensor
 
 import isocline as iso
 from isocline.dense import Interpolant
 from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import differentiate, exact_gradient, suited
 from isocline.experiments.section6.fields import Case, LotkaVolterra, SpiralNet, VanDerPol
 from isocline.experiments.section6.showing import draw, in_words, worst
@@ -63,7 +65,7 @@ class GradientError(Reproduction):
         """Few tolerances."""
         return replace(self, tolerances=(1e-3, 1e-6), directions=2)
 
-    def run(self) -> "GradientErrorResults":
+    def run(self, folder: RunFolder, fabric: Fabric) -> "GradientErrorResults":
         """Differentiates every problem by every method at every tolerance."""
         rows = []
         for case in CASES:

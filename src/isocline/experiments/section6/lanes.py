@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
 
 import torch
+from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 import isocline as iso
 from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.mixtures import ALIKE, MIXTURES, Batch
 from isocline.experiments.section6.showing import draw
 
@@ -60,7 +62,7 @@ class Lanes(Reproduction):
         return replace(self, sizes=(1, 16), tolerance=1e-4)
 
     @torch.no_grad()
-    def run(self) -> "LanesResults":
+    def run(self, folder: RunFolder, fabric: Fabric) -> "LanesResults":
         """Solves every mixture in every size and way."""
         rows = []
         for name, make in MIXTURES.items():

@@ -6,12 +6,14 @@ from math import log
 from typing import Self, cast
 
 import torch
+from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import isocline as iso
 from isocline.experiments.memory import peak_memory
 from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import suited
 from isocline.experiments.section6.showing import draw
 from isocline.gradients import GRADIENTS
@@ -51,7 +53,7 @@ class Memory(Reproduction):
         """Fewer steps."""
         return replace(self, steps=(25, 50, 100))
 
-    def run(self) -> "MemoryResults":
+    def run(self, folder: RunFolder, fabric: Fabric) -> "MemoryResults":
         """Takes a training step in every way."""
         ways = GRADIENTS | {f"checkpoint ({k} states)": iso.RecursiveCheckpointAdjoint(k) for k in self.checkpoints}
         return MemoryResults(

@@ -5,11 +5,13 @@ from math import isfinite, nan
 from statistics import median
 from typing import Self
 
+from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import isocline as iso
 from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import differentiate, suited
 from isocline.experiments.section6.fields import Attracted, Case, LotkaVolterra, SpiralNet, VanDerPol
 from isocline.experiments.section6.showing import MARKERS, draw
@@ -68,7 +70,7 @@ class Nfe(Reproduction):
         """Few tolerances and methods."""
         return replace(self, methods=("tsit5", "dopri5"), tolerances=(1e-3, 1e-6), scales=(1.0, 1e-6))
 
-    def run(self) -> "NfeResults":
+    def run(self, folder: RunFolder, fabric: Fabric) -> "NfeResults":
         """Differentiates everything in every way."""
         first = self.methods[0]
         pairs = [(method, "backsolve") for method in self.methods]

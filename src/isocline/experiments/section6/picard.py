@@ -5,6 +5,7 @@ from math import exp, isfinite, nan, prod
 from typing import Self, cast
 
 import torch
+from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import isocline as iso
 from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import suited
 from isocline.experiments.section6.laws import EPS, LAWS
 from isocline.experiments.section6.showing import draw
@@ -134,7 +136,7 @@ class Picard(Reproduction):
         """Three solvers."""
         return replace(self, methods=("tsit5", "rk4", "rodas5p"), max_steps=400)
 
-    def run(self) -> "PicardResults":
+    def run(self, folder: RunFolder, fabric: Fabric) -> "PicardResults":
         """Solves and differentiates every field from every start."""
         ends = (self._end(law, method, y0) for law in LAWS for method in self.methods for y0 in LAWS[law].starts)
         slopes = [

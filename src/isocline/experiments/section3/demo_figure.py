@@ -1,6 +1,5 @@
 """The demo's figure: an ODE-Net's accuracy and cost by tolerance, and a slope field with two solvers."""
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -10,21 +9,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import isocline as iso
-from isocline.experiments.tolerance import ADAPTIVE, FIXED, Point
+from isocline.experiments.section3.tolerance import ADAPTIVE, FIXED, Point
 
 _COLOURS = {"tsit5": "C0", "dopri5": "C1", "bosh3": "C2", "euler": "C3", "rk4": "C4"}
 _MARKERS = {"tsit5": "o", "dopri5": "s", "bosh3": "^", "euler": "v", "rk4": "D"}
 
 
-def demo_figure(points: Sequence[Point], trained_at: float) -> bytes:
+def demo_figure(points: Sequence[Point], trained_at: float) -> Figure:
     """Draws the figure.
 
     Args:
-        points: From `isocline.experiments.tolerance.sweep`.
+        points: From `isocline.experiments.section3.tolerance.sweep`.
         trained_at: The tolerance in training, marked.
-
-    Returns:
-        The content of a PNG file.
     """
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     error, cost, work, slopes = figure.subplots(2, 2).flat
@@ -37,9 +33,7 @@ def demo_figure(points: Sequence[Point], trained_at: float) -> bytes:
     cost.set(title="(b) what the tolerance costs", ylabel="field evaluations (NFE)", yscale="log")
     _work_precision(work, points)
     _slope_field(slopes)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130)
-    return content.getvalue()
+    return figure
 
 
 def _by_tolerance(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import isocline as iso
-from isocline.experiments.classification import Classifier
+from isocline.experiments.section3.classifiers import Classifier
 
 ADAPTIVE = ("tsit5", "dopri5", "bosh3")
 FIXED = ("euler", "rk4")

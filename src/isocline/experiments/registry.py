@@ -1,0 +1,20 @@
+"""The experiments on the paper, by the names that `isocline reproduce` knows them by."""
+
+from isocline.experiments.reproduction import Reproduction
+from isocline.experiments.section3.table1 import Table1
+from isocline.experiments.section6.drift import Drift
+from isocline.experiments.section6.gradient_error import GradientError
+from isocline.experiments.section6.lanes import Lanes
+from isocline.experiments.section6.memory import Memory
+from isocline.experiments.section6.nfe import Nfe
+from isocline.experiments.section6.picard import Picard
+
+EXPERIMENTS: dict[str, type[Reproduction]] = {
+    "table1": Table1,
+    "drift": Drift,
+    "lanes": Lanes,
+    "nfe": Nfe,
+    "gradient-error": GradientError,
+    "memory": Memory,
+    "picard": Picard,
+}

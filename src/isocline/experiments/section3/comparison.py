@@ -1,0 +1,127 @@
+"""Several models, each from several seeds, trained on one data set, measured, and laid out in one table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, stdev
+
+from lightning_fabric import Fabric
+from rich.table import Table
+from torch.nn.functional import cross_entropy
+
+from isocline.data import ImageData
+from isocline.experiments.memory import peak_memory
+from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.section3.classifiers import ABOUT, Classifier, ModelName, build_classifier
+from isocline.experiments.section3.training import TrainConfig, Training
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one model.
+
+    Attributes:
+        model: Its name.
+        test_errors: Share of the test images that it gets wrong, in per cent, for each seed.
+        parameters: Number of trained values.
+        nfe_forward: Field evaluations of a forward pass, mean over the last epoch and the seeds; None without a solve.
+        nfe_backward: Field evaluations of a backward pass, likewise; None without a solve backwards.
+        peak_memory: Peak tensor memory of a training step above what was alive before, in megabytes (10^6).
+        seconds: Training time of a seed, in seconds.
+    """
+
+    model: ModelName
+    test_errors: tuple[float, ...]
+    parameters: int
+    nfe_forward: float | None
+    nfe_backward: float | None
+    peak_memory: float
+    seconds: float
+
+    def error(self) -> str:
+        """Mean and, of several seeds, standard deviation."""
+        shown = f"{mean(self.test_errors):.2f}"
+        return shown if len(self.test_errors) == 1 else f"{shown} ± {stdev(self.test_errors):.2f}"
+
+
+def compare(
+    models: Sequence[ModelName],
+    seeds: Sequence[int],
+    config: TrainConfig,
+    data: ImageData,
+    folder: RunFolder,
+    fabric: Fabric,
+) -> dict[ModelName, tuple[Classifier, Row]]:
+    """Trains what `folder` does not hold trained, and measures all; the models are those of the last seed.
+
+    Seed by seed: a run that is stopped early has as many models as it can.
+    """
+    limited = (data if config.limit is None else data.first(config.limit)).to(fabric.device)
+    for seed in seeds:
+        trained = {name: _trained(name, replace(config, seed=seed), limited, folder, fabric) for name in models}
+    return {name: (model, _row(name, model, seeds, limited, config, folder)) for name, model in trained.items()}
+
+
+def _trained(name: ModelName, config: TrainConfig, data: ImageData, folder: RunFolder, fabric: Fabric) -> Classifier:
+    pixels = data.train_x.shape[-1]
+    model = build_classifier(name, config.channels, pixels, config.rtol, config.atol, config.seed).to(fabric.device)
+    Training(run_name(name, config.seed), model, data, config, fabric).run(folder)
+    return model
+
+
+def run_name(name: ModelName, seed: int) -> str:
+    """What checkpoint and metrics of a training are called."""
+    return f"{name}-{seed}"
+
+
+def _row(
+    name: ModelName, model: Classifier, seeds: Sequence[int], data: ImageData, config: TrainConfig, folder: RunFolder
+) -> Row:
+    names = {run_name(name, seed) for seed in seeds}
+    last = [record for record in folder.metrics() if record["model"] in names and record["epoch"] == config.epochs]
+    return Row(
+        model=name,
+        test_errors=tuple(100 * record["test_error"] for record in last),
+        parameters=model.parameter_count(),
+        nfe_forward=_mean([record["nfe_forward"] for record in last]),
+        nfe_backward=_mean([record["nfe_backward"] for record in last]),
+        peak_memory=step_memory(model, data, config.batch_size) / 1e6,
+        seconds=mean(record["seconds"] for record in last),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def step_memory(model: Classifier, data: ImageData, batch_size: int) -> int:
+    """The peak of a training step's tensors, in bytes, the gradients of the parameters not counted."""
+
+    def step() -> None:
+        cross_entropy(model(data.train_x[:batch_size]), data.train_y[:batch_size]).backward()
+
+    model.zero_grad()
+    step()  # makes the gradients, which from here on are there in every step
+    return peak_memory(step, data.train_x.device)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows, and the paper's numbers beside them."""
+    shown = Table(title="Test error against cost, after R. T. Q. Chen et al. (arXiv 1806.07366), Table 1")
+    shown.add_column("model")
+    costs = ("params", "paper's", "NFE forward", "NFE backward", "step peak (MB)", "training (s)")
+    for heading in ("test error (%)", "paper's", *costs):
+        shown.add_column(heading, justify="right")
+    for row in rows:
+        about = ABOUT[row.model]
+        shown.add_row(
+            about.title,
+            row.error(),
+            "–" if about.paper_error is None else f"{about.paper_error:.2f}",
+            f"{row.parameters:,}",
+            "–" if about.paper_parameters is None else f"{about.paper_parameters:.2f} M",
+            *("–" if n is None else f"{n:.1f}" for n in (row.nfe_forward, row.nfe_backward)),
+            f"{row.peak_memory:.1f}",
+            f"{row.seconds:.0f}",
+        )
+    return shown
