@@ -2,6 +2,7 @@
 
 from isocline.experiments.reproduction import Reproduction
 from isocline.experiments.section3.table1 import Table1
+from isocline.experiments.section5.table2 import Table2
 from isocline.experiments.section6.drift import Drift
 from isocline.experiments.section6.gradient_error import GradientError
 from isocline.experiments.section6.lanes import Lanes
@@ -11,6 +12,7 @@ from isocline.experiments.section6.picard import Picard
 
 EXPERIMENTS: dict[str, type[Reproduction]] = {
     "table1": Table1,
+    "table2": Table2,
     "drift": Drift,
     "lanes": Lanes,
     "nfe": Nfe,
