@@ -297,14 +297,10 @@ def test_times_before_the_start_are_refused() -> None:
 
 def test_settings_that_do_not_fit_are_refused() -> None:
     parts = GapRNN(1, 2), lambda t, z: z, nn.Linear(1, 1)
-    with pytest.raises(ValueError, match="give channels"):
-        iso.LatentODE(*parts, latent=1)
-    with pytest.raises(ValueError, match="give channels"):
-        iso.LatentODE(*parts, latent=1, channels=1, noise=GaussianNoise(1))
     with pytest.raises(ValueError, match="give t0"):
-        iso.LatentODE(*parts, latent=1, channels=1, intensity=nn.Softplus(), t0=None)
+        iso.LatentODE(*parts, latent=1, intensity=nn.Softplus(), t0=None)
     with pytest.raises(ValueError, match="std must be positive"):
         GaussianNoise(1, 0.0)
-    model = iso.LatentODE(*parts, latent=1, channels=1)
+    model = iso.LatentODE(*parts, latent=1)
     with pytest.raises(ValueError, match="samples must be"):
         model.elbo(iso.Series.of([[1.0]], [[1.0]]), samples=0)

@@ -32,7 +32,6 @@ class LatentODE(nn.Module):
         decoder: g, from (..., d) to (..., C).
         latent: d.
         noise: sigma, a number, or a ``GaussianNoise`` to learn it.
-        channels: C, if noise is a number.
         intensity: from (..., d) to (..., C), positive; None if times are given.
         t0: the time of z0: one for all series, not later than any observation, or None: for each its first time.
         batch_dims: 1 solves each series at its own times, 0 all at the union of their times, as in ``SeriesODE``.
@@ -47,7 +46,7 @@ class LatentODE(nn.Module):
         >>> from torch import nn
         >>> field = iso.models.Autonomous(nn.Sequential(nn.Linear(4, 20), nn.ELU(), nn.Linear(20, 4)))
         >>> decoder = nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 2))
-        >>> model = iso.LatentODE(iso.models.GapRNN(2, 25), field, decoder, latent=4, channels=2, noise=0.3)
+        >>> model = iso.LatentODE(iso.models.GapRNN(2, 25), field, decoder, latent=4, noise=0.3)
         >>> series = iso.Series.of([[0.0, 0.7, 1.1], [0.2, 0.5]], [torch.randn(3, 2), torch.randn(2, 2)])
         >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         >>> for step in range(2):
@@ -66,7 +65,6 @@ class LatentODE(nn.Module):
         *,
         latent: int,
         noise: "float | GaussianNoise" = 0.1,
-        channels: int | None = None,
         intensity: nn.Module | None = None,
         t0: float | None = 0.0,
         batch_dims: int = 1,
@@ -75,14 +73,12 @@ class LatentODE(nn.Module):
         """Put the parts together."""
         super().__init__()
         check_whole("latent", latent, 1)
-        if isinstance(noise, GaussianNoise) == (channels is not None):
-            raise ValueError("give channels with noise=a number, and only then: a GaussianNoise has them")
         if intensity is not None and t0 is None:
             raise ValueError("a rate of observations needs a time at which observation begins: give t0, such as t0=0.0")
         self.encoder = encoder
         self.code = nn.Linear(encoder.size, 2 * latent)
         self.decoder = decoder
-        self.noise = noise if isinstance(noise, GaussianNoise) else GaussianNoise(channels or 1, noise)
+        self.noise = noise if isinstance(noise, GaussianNoise) else GaussianNoise(1, noise)
         self.t0 = t0
         self.process: PoissonProcess | None = None
         if intensity is not None and t0 is not None:

@@ -13,7 +13,7 @@ class GaussianNoise(nn.Module):
     r"""Observations :math:`x \sim N(\mu, \sigma^2)`, each by itself.
 
     Args:
-        channels: C.
+        channels: C, or 1 for one sigma for all channels.
         std: sigma, one number.
         learned: whether sigma is a parameter, one a channel, that starts there.
 
