@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import isocline as iso
-from isocline.models import GapRNN, GaussianNoise, SeriesODE
+from isocline.models import GapRNN, GaussianNoise, PoissonProcess, SeriesODE
 from models.series.make import CELLS, draw, gradients, irregular, latent_ode
 from models.series.test_recurrence import longer
 
@@ -245,13 +245,12 @@ def test_series_may_begin_at_their_own_times() -> None:
 def test_rates_add_the_likelihood_of_the_times() -> None:
     model, series, z0 = latent_ode(rates=True), irregular(), draw(4, 2, 3, seed=0)
     end = series.ts[-1] + 0.5
-    assert model.process is not None
-    times = model.process.log_likelihood(z0, series, end)
+    assert isinstance(model.path, PoissonProcess)
+    times = model.path.log_likelihood(z0, series, end)
     found = model.log_likelihood(z0, series, end)
     plain = latent_ode(rates=False)
-    plain.load_state_dict(
-        {k.replace("dynamics.field.field", "dynamics.field"): v for k, v in model.state_dict().items()}, strict=False
-    )
+    plain.path.field = model.path.counting.field
+    plain.decoder, plain.noise = model.decoder, model.noise
     torch.testing.assert_close(found, plain.log_likelihood(z0, series) + times, rtol=1e-7, atol=1e-7)
 
 
@@ -302,5 +301,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="std must be positive"):
         GaussianNoise(1, 0.0)
     model = iso.LatentODE(*parts, latent=1)
+    with pytest.raises(ValueError, match="no intensity"):
+        model.elbo(iso.Series.of([[1.0]], [[1.0]]), until=2.0)
     with pytest.raises(ValueError, match="samples must be"):
         model.elbo(iso.Series.of([[1.0]], [[1.0]]), samples=0)

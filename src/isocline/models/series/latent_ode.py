@@ -80,12 +80,16 @@ class LatentODE(nn.Module):
         self.decoder = decoder
         self.noise = noise if isinstance(noise, GaussianNoise) else GaussianNoise(1, noise)
         self.t0 = t0
-        self.process: PoissonProcess | None = None
-        if intensity is not None and t0 is not None:
-            self.process = PoissonProcess(field, intensity, t0=t0, batch_dims=batch_dims, **settings)
-            self.dynamics = self.process.dynamics
+        self.path: SeriesODE | PoissonProcess
+        if intensity is None or t0 is None:
+            self.path = SeriesODE(field, t0=t0, batch_dims=batch_dims, **settings)
         else:
-            self.dynamics = SeriesODE(field, t0=t0, batch_dims=batch_dims, **settings)
+            self.path = PoissonProcess(field, intensity, t0=t0, batch_dims=batch_dims, **settings)
+
+    @property
+    def dynamics(self) -> SeriesODE:
+        """What solves, and has counted what the last solve took: ``dynamics.stats``."""
+        return self.path.dynamics if isinstance(self.path, PoissonProcess) else self.path
 
     def posterior(self, series: Series) -> Normal:
         """Return q(z0) given all observations: normal, of shape (B, d)."""
@@ -116,7 +120,7 @@ class LatentODE(nn.Module):
             until: with an ``intensity``, when observation ended; None: for each series at its last observation.
         """
         q = self.posterior(series)
-        likelihood = self.log_likelihood(self._draw(q, samples), target or series, until).mean(1)
+        likelihood = self.log_likelihood(self._draw(q, samples), series if target is None else target, until).mean(1)
         divergence = 0.5 * (q.mean.square() + q.variance - 1 - q.variance.log()).sum(1)
         return likelihood - kl_weight * divergence
 
@@ -140,16 +144,24 @@ class LatentODE(nn.Module):
         z0 = self._draw(q, samples)
         prior = Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean), validate_args=False)
         ratio = sum(sign * p.log_prob(z0.transpose(0, 1)).sum(2).T for sign, p in ((1, prior), (-1, q)))
-        weights: Tensor = self.log_likelihood(z0, target or series, until) + ratio
+        weights: Tensor = self.log_likelihood(z0, series if target is None else target, until) + ratio
         return weights.logsumexp(1) - log(samples)
 
     def log_likelihood(self, z0: Tensor, target: Series, until: "Tensor | float | None" = None) -> Tensor:
         """Return log p(target | z0), (B, K) for z0 (B, K, d), by one solve."""
-        if self.process is None:
-            return self.noise.log_likelihood(self.decoder(self._path(z0, target.ts)[0]), target)
-        z, integral = self._path(z0, with_end(target, target.ts[-1] if until is None else until))
+        if not isinstance(self.path, PoissonProcess):
+            if until is not None:
+                raise ValueError("until is the end of a Poisson process; this model has no intensity, so leave it out")
+            return self.noise.log_likelihood(self.decode(z0, target.ts), target)
+        z, integral = self.path(z0, with_end(target, target.ts[-1] if until is None else until))
         observed = self.noise.log_likelihood(self.decoder(z[:-1]), target)
-        return observed + self.process.of_path(z[:-1], integral[-1], target)
+        return observed + self.path.of_path(z[:-1], integral[-1], target)
+
+    def decode(self, z0: Tensor, ts: Tensor) -> Tensor:
+        """Return means of observations (T, B, K, C) at ts (T, B), for z0 (B, K, d)."""
+        z = self.path(z0, ts)
+        means: Tensor = self.decoder(z[0] if isinstance(self.path, PoissonProcess) else z)
+        return means
 
     @torch.no_grad()
     def predict(self, series: Series, ts: Tensor, *, samples: int = 1) -> Tensor:
@@ -165,20 +177,9 @@ class LatentODE(nn.Module):
         """
         ts = ts if ts.ndim == 2 else ts.unsqueeze(1).expand(-1, len(series))
         z0 = self._draw(self.posterior(series), samples)
-        if self.t0 is None:  # a solve begins where the series do
-            z = self._path(z0, torch.cat([series.ts[:1], ts.to(series.ts)]))[0][1:]
-        else:
-            z = self._path(z0, ts)[0]
-        means: Tensor = self.decoder(z)
-        return means
-
-    def _path(self, z0: Tensor, ts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z at ts, (T, B, K, d), and integrals of rates up to there, (T, B, K, C); without rates z once more."""
-        if self.process is not None:
-            path: tuple[Tensor, Tensor] = self.process(z0, ts)
-            return path
-        z = self.dynamics(z0, ts)
-        return z, z
+        if self.t0 is not None:
+            return self.decode(z0, ts)
+        return self.decode(z0, torch.cat([series.ts[:1], ts.to(series.ts)]))[1:]  # solves begin where the series do
 
     def _draw(self, q: Normal, samples: int) -> Tensor:
         check_whole("samples", samples, 1)
