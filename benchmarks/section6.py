@@ -9,16 +9,17 @@ import json
 import platform
 import sys
 from pathlib import Path
-from typing import cast
 
 import torch
 
 import isocline as iso
-from isocline.cli import COMMANDS
-from isocline.experiments.reproduction import Reproduction, drawn, plain
+from isocline.experiments import registry
+from isocline.experiments.processes import launched
+from isocline.experiments.reproduction import drawn, plain
+from isocline.experiments.run_folder import RunFolder
 
 DOCS = Path(__file__).parent.parent / "docs"
-EXPERIMENTS = cast(dict[str, type[Reproduction]], COMMANDS["reproduce"])
+EXPERIMENTS = {name: kind for name, kind in registry.EXPERIMENTS.items() if "section6" in kind.__module__}
 
 INTRODUCTION = """# Scope and limitations, by experiment
 
@@ -66,7 +67,7 @@ by many methods; their derivatives by the start; and nets of the paper's kind.""
 
 
 def measure(name: str) -> None:
-    results = EXPERIMENTS[name]().run()
+    results = EXPERIMENTS[name]().run(RunFolder(DOCS, {}), launched())
     versions = {"python": platform.python_version(), "torch": torch.__version__, "isocline": iso.__version__}
     about = {"command": f"isocline reproduce {name}", "versions": versions, "findings": plain(results.findings())}
     text = json.dumps({**about, **plain(results)}, indent=1, allow_nan=False)

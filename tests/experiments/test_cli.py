@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from isocline import METHODS, cli
-from isocline.experiments import demo, train_mnist
-from isocline.experiments.section3.classifiers import MODEL_NAMES
+from isocline.experiments.demo import MODELS
 
 _SMALL = ("--channels=4", "--epochs=1", "--batch-size=32", "--limit=40", "--device=cpu")
 TINY = (*_SMALL, "--rtol=0.1", "--atol=0.1")
@@ -40,13 +39,13 @@ def test_demo_leaves_table_figure_and_results_and_resumes_to_the_same(
     _run(monkeypatch, "demo", *TINY, "--seed", 7, "--out", out)
     shown = capsys.readouterr().out
     assert f"run folder: {out}" in shown
-    assert f"figure: {out / 'figure.png'}" in shown
+    assert str(out / "figure.png") in shown
     assert all(name in shown for name in ("ResNet", "RK-Net", "ODE-Net", "test error (%)", "NFE backward"))
     assert json.loads((out / "config.json").read_text())["train"]["seed"] == 7
     before = json.loads((out / "results.json").read_text())
-    assert [row["model"] for row in before["results"]] == list(MODEL_NAMES)
-    assert len(before["tolerance"]) > 20
-    _check_rows(before["results"])
+    assert [row["model"] for row in before["rows"]] == list(MODELS)
+    assert len(before["points"]) > 20
+    _check_rows(before["rows"])
 
     (out / "figure.png").unlink()
     _run(monkeypatch, "demo", "--resume", out)
@@ -61,27 +60,33 @@ def _check_rows(rows: list[dict[str, Any]]) -> None:
     assert odenet["nfe_backward"] > 0
     assert rknet["parameters"] == odenet["parameters"] < resnet["parameters"]
     for row in rows:
-        assert 0 <= row["test_error"] <= 100
+        assert 0 <= row["test_errors"][0] <= 100
         assert row["peak_memory"] > 0
         assert row["seconds"] > 0
 
 
-def test_train_mnist_trains_the_model_asked_for(
+def test_table1_trains_the_models_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(train_mnist, "mnist", lambda data_dir: demo.digits())
-    _run(monkeypatch, "train", "mnist", *TINY, "--model", "odenet", "--out", tmp_path)
+    which = ["--images", "digits", "--models", "stem", "odenet", "--seeds", "0", "1"]
+    sizes = ["--depths", "1", "2", "--steps", "1", "2"]
+    out = tmp_path / "run"
+    _run(monkeypatch, "reproduce", "table1", *TINY, *which, *sizes, "--out", out)
     shown = capsys.readouterr().out
     assert "ODE-Net" in shown
-    assert "ResNet" not in shown
-    assert (tmp_path / "odenet.pt").exists()
-    assert "expected a run of demo, found one of mnist" in _fails(monkeypatch, capsys, "demo", "--resume", tmp_path)
+    assert {path.name for path in out.glob("*.pt")} == {f"{m}-{s}.pt" for m in ("stem", "odenet") for s in (0, 1)}
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert [(row["model"], len(row["test_errors"])) for row in rows] == [("stem", 2), ("odenet", 2)]
+    assert "expected a run of Demo, found one of Table1" in _fails(monkeypatch, capsys, "demo", "--resume", out)
+    _run(monkeypatch, "reproduce", "table1", "--resume", out)  # finds everything trained
+    again = json.loads((out / "results.json").read_text())["rows"]
+    assert again == rows
 
 
 def test_missing_data_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    message = _fails(monkeypatch, capsys, "train", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "run")
+    message = _fails(monkeypatch, capsys, "reproduce", "table1", "--data-dir", tmp_path, "--out", tmp_path / "run")
     assert message.count("\n") == 1
     assert f"neither in {tmp_path}" in message
     assert not (tmp_path / "run").exists()
@@ -91,9 +96,10 @@ def test_missing_data_is_one_line(
     ("config", "message"),
     [
         (None, "config.json: expected a run's configuration, found none"),
-        ({"task": "demo"}, "config.json: expected a run's settings, found KeyError('models')"),
-        ({"task": "demo", "models": ["vgg"], "train": {}}, "found ValueError"),
-        ({"task": "demo", "models": ["resnet"], "train": {"epochs": 2}}, "no value for atol, batch_size"),
+        ({"experiment": "Nfe"}, "expected a run of Demo, found one of Nfe"),
+        ({"experiment": "Demo", "train": {"epochs": "two"}}, "config.json: expected a run's settings, found: "),
+        ({"experiment": "Demo", "train": {"epochs": 0}}, "epochs must be positive"),
+        ({"experiment": "Demo", "models": []}, "models"),
     ],
 )
 def test_a_run_that_cannot_be_resumed_is_one_line(

@@ -13,7 +13,10 @@ from benchmarks.section6 import DOCS, page, results_of
 from matplotlib.figure import Figure
 
 from isocline import cli
+from isocline.experiments import registry
+from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import Finding, Reproduction, Results, drawn, plain, table
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import exact_gradient
 from isocline.experiments.section6.drift import CASES, Drift, DriftResults
 from isocline.experiments.section6.fields import Attracted, Case
@@ -26,13 +29,14 @@ from isocline.experiments.section6.nfe import Nfe, NfeResults
 from isocline.experiments.section6.picard import CROSSED, RESTING, Picard, PicardResults
 from isocline.gradients import GRADIENTS
 
-EXPERIMENTS = cast(dict[str, type[Reproduction]], cli.COMMANDS["reproduce"])
+EXPERIMENTS = {name: kind for name, kind in registry.EXPERIMENTS.items() if "section6" in kind.__module__}
 every_experiment = pytest.mark.parametrize("name", EXPERIMENTS)
 
 
 @cache
 def small(experiment: type[Reproduction]) -> Results:
-    return experiment().smaller().run()
+    folder = RunFolder(Path("nowhere"), {})  # these leave nothing in it themselves
+    return experiment().smaller().run(folder, launched())
 
 
 @every_experiment

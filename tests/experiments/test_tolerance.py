@@ -2,10 +2,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from isocline.experiments.figure import demo_figure
 
 from isocline.data import digits
+from isocline.experiments.reproduction import drawn
 from isocline.experiments.section3.classifiers import Classifier, build_classifier
+from isocline.experiments.section3.demo_figure import demo_figure
 from isocline.experiments.section3.tolerance import ADAPTIVE, FIXED, STEP_COUNTS, TOLERANCES, Point, sweep
 
 STAGES = {"euler": 1, "rk4": 4}
@@ -13,7 +14,7 @@ STAGES = {"euler": 1, "rk4": 4}
 
 @pytest.fixture(scope="module")
 def model() -> Classifier:
-    return build_classifier("odenet", 4, 1, rtol=1e-2, atol=1e-2)
+    return build_classifier("odenet", 4, 8, rtol=1e-2, atol=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_test_error_is_that_of_the_labels_given(model: Classifier) -> None:
 
 
 def test_the_figure_is_a_png_of_the_size_of_a_page(points: list[Point]) -> None:
-    content = demo_figure(points, 1e-2)
+    content = drawn(demo_figure(points, 1e-2), "png")
     assert content.startswith(b"\x89PNG\r\n")
     width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
     assert (width, height) == (1430, 1105)

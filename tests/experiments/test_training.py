@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 import torch
 
 from isocline.data import digits
+from isocline.experiments.processes import launched
 from isocline.experiments.run_folder import RunFolder, RunFolderError
 from isocline.experiments.section3.classifiers import build_classifier
 from isocline.experiments.section3.training import TrainConfig, Training, error_rate
 
-CONFIG = TrainConfig(channels=4, epochs=3, batch_size=32, limit=80, rtol=1e-1, atol=1e-1, device="cpu")
+CONFIG = TrainConfig(channels=4, epochs=3, batch_size=32, limit=80, shift=1, rtol=1e-1, atol=1e-1, device="cpu")
 MODEL = "odenet"
 
 # Arguments: the run folder, the call of WHERE at which the process kills itself, and WHERE.
@@ -43,8 +45,8 @@ test_training.train(path)
 def train(path: Path, config: TrainConfig = CONFIG) -> RunFolder:
     torch.set_num_threads(1)
     folder = RunFolder.open(path) if (path / "config.json").exists() else RunFolder.create(path, {})
-    model = build_classifier(MODEL, config.channels, 1, config.rtol, config.atol, config.seed)
-    Training(MODEL, model, digits().first(config.limit or 80), config).run(folder)
+    model = build_classifier(MODEL, config.channels, 8, config.rtol, config.atol, config.seed)
+    Training(MODEL, model, digits().first(config.limit or 80), config, launched()).run(folder)
     return folder
 
 
@@ -111,15 +113,15 @@ def test_a_checkpoint_of_other_settings_is_refused(uninterrupted: RunFolder) -> 
 def test_training_learns(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     data = digits().first(200)
-    model = build_classifier("resnet", 16, 1)
+    model = build_classifier("resnet", 16, 8)
     before = error_rate(model, data.train_x, data.train_y)
-    config = TrainConfig(epochs=12, batch_size=32, learning_rate=1e-2)
-    Training("resnet", model, data, config).run(RunFolder.create(tmp_path, {}))
+    config = TrainConfig(epochs=20, batch_size=32, learning_rate=1e-2)
+    Training("resnet", model, data, config, launched()).run(RunFolder.create(tmp_path, {}))
     assert error_rate(model, data.train_x, data.train_y) < 0.3 < 0.7 < before
 
 
 def test_error_rate_counts_over_several_batches() -> None:
-    model = build_classifier("resnet", 4, 1)
+    model = build_classifier("resnet", 4, 8)
     images = torch.rand(1003, 1, 8, 8)
     labels = model(images).argmax(1)
     labels[-7:] = (labels[-7:] + 1) % 10
@@ -132,6 +134,7 @@ def test_error_rate_counts_over_several_batches() -> None:
         ({"epochs": 0}, "epochs must be positive, not 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"channels": 5}, "channels must be even"),
+        ({"shift": -1}, "shift must not be negative"),
         ({"limit": 0}, "limit must be positive"),
         ({"threads": -1}, "threads must be positive"),
     ],
@@ -147,3 +150,26 @@ def test_the_resumed_process_needs_no_state_but_the_folder(uninterrupted: RunFol
     assert [set(json.loads(line)) for line in lines] == 3 * [
         {"model", "epoch", "loss", "nfe_forward", "nfe_backward", "seconds", "test_error"}
     ]
+
+
+def test_a_penalty_is_part_of_what_is_minimised(tmp_path: Path) -> None:
+    """With a large weight the ODE hardly moves the state."""
+    torch.set_num_threads(1)
+    data, energies = digits().first(64), []
+    for weight in (0.0, 10.0):
+        config = TrainConfig(channels=4, epochs=15, batch_size=16, learning_rate=3e-2, kinetic=weight)
+        model = build_classifier("odenet-kinetic", 4, 8, 5e-1, 5e-1)
+        Training("net", model, data, config, launched()).run(RunFolder.create(tmp_path / str(weight), {}))
+        model(data.test_x)
+        energies.append(model.body.energy.item())
+    assert energies[1] < 0.5 * energies[0]
+
+
+def test_scalars_for_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = train(tmp_path / "run", replace(CONFIG, tensorboard=True))
+    events = EventAccumulator(str(folder.path / "tensorboard" / MODEL)).Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(r["epoch"], pytest.approx(r["loss"])) for r in folder.metrics()]

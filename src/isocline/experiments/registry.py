@@ -1,6 +1,7 @@
 """The experiments on the paper, by the names that `isocline reproduce` knows them by."""
 
 from isocline.experiments.reproduction import Reproduction
+from isocline.experiments.section3.figure3 import Figure3
 from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section5.table2 import Table2
 from isocline.experiments.section6.drift import Drift
@@ -12,6 +13,7 @@ from isocline.experiments.section6.picard import Picard
 
 EXPERIMENTS: dict[str, type[Reproduction]] = {
     "table1": Table1,
+    "figure3": Figure3,
     "table2": Table2,
     "drift": Drift,
     "lanes": Lanes,

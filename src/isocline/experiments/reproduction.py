@@ -78,6 +78,9 @@ class Reproduction(Command):
     def run(self, folder: RunFolder, fabric: Fabric) -> Results:
         """Measures; what takes long leaves in the folder how far it has got."""
 
+    def check(self) -> None:  # most need nothing
+        """Raises what is wrong with the data, before anything is written."""
+
     def threads(self) -> int | None:
         """CPU threads; torch's choice if None."""
         return 1  # most experiments have states so small that they gain nothing from a second one
@@ -90,11 +93,13 @@ class Reproduction(Command):
         """Measures, prints what was found, and leaves settings, results and figure in the run folder.
 
         Raises:
+            DataError: Data are missing or damaged.
             RunFolderError: The folder already holds a run, or cannot be made; or holds none of this kind to resume.
         """
         experiment = self._settled()
         if (threads := experiment.threads()) is not None:
             torch.set_num_threads(threads)
+        experiment.check()
         fabric = experiment.fabric()
         folder = experiment._folder(fabric)
         results = experiment.run(folder, fabric)

@@ -94,7 +94,7 @@ class KineticODE(iso.NeuralODE):
     """An ODE that also integrates the kinetic energy of its path, which training holds down.
 
     Attributes:
-        energy: The last call's, a mean over images.
+        energy: The last call's, a mean over images and over the numbers of a state.
     """
 
     energy: Tensor
@@ -106,7 +106,7 @@ class KineticODE(iso.NeuralODE):
     def forward(self, y0: Any, *args: Any) -> Tensor:
         """The state at the end."""
         y, penalties = cast(tuple[Tensor, dict[str, Tensor]], super().forward(y0, *args))
-        self.energy = penalties["kinetic"].mean()
+        self.energy = penalties["kinetic"].mean() / y[0].numel()
         return y
 
 

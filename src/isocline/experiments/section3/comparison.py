@@ -58,12 +58,17 @@ def compare(
     limited = (data if config.limit is None else data.first(config.limit)).to(fabric.device)
     for seed in seeds:
         trained = {name: _trained(name, replace(config, seed=seed), limited, folder, fabric) for name in models}
-    return {name: (model, _row(name, model, seeds, limited, config, folder)) for name, model in trained.items()}
+    return {name: (model, _row(name, seeds, limited, config, folder)) for name, model in trained.items()}
+
+
+def _built(name: ModelName, config: TrainConfig, data: ImageData) -> Classifier:
+    pixels = data.train_x.shape[-1]
+    model = build_classifier(name, config.channels, pixels, config.rtol, config.atol, config.seed)
+    return model.to(data.train_x.device)
 
 
 def _trained(name: ModelName, config: TrainConfig, data: ImageData, folder: RunFolder, fabric: Fabric) -> Classifier:
-    pixels = data.train_x.shape[-1]
-    model = build_classifier(name, config.channels, pixels, config.rtol, config.atol, config.seed).to(fabric.device)
+    model = _built(name, config, data)
     Training(run_name(name, config.seed), model, data, config, fabric).run(folder)
     return model
 
@@ -73,9 +78,8 @@ def run_name(name: ModelName, seed: int) -> str:
     return f"{name}-{seed}"
 
 
-def _row(
-    name: ModelName, model: Classifier, seeds: Sequence[int], data: ImageData, config: TrainConfig, folder: RunFolder
-) -> Row:
+def _row(name: ModelName, seeds: Sequence[int], data: ImageData, config: TrainConfig, folder: RunFolder) -> Row:
+    model = _built(name, config, data)  # a trained one may still wait for the gradients of other processes
     names = {run_name(name, seed) for seed in seeds}
     last = [record for record in folder.metrics() if record["model"] in names and record["epoch"] == config.epochs]
     return Row(

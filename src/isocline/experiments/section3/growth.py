@@ -56,9 +56,11 @@ def measured(
         start = torch.randn(batch, channels, 7, 7)
         bodies: list[tuple[Growing, nn.Module]] = [("resnet", residual_blocks(channels, depth)) for depth in depths]
         gradients: dict[Growing, iso.Gradient] = {"rknet": iso.DirectAdjoint(), "odenet": iso.BacksolveAdjoint()}
-        for name, gradient in gradients.items():
-            for controller in (iso.FixedStep(1.0 / n) for n in steps):
-                bodies.append((name, iso.NeuralODE(ConvField(channels), controller=controller, gradient=gradient)))
+        bodies += [
+            (name, iso.NeuralODE(ConvField(channels), controller=iso.FixedStep(1.0 / n), gradient=gradient))
+            for name, gradient in gradients.items()
+            for n in steps
+        ]
     return tuple(_cost(name, body, start, repeats) for name, body in bodies)
 
 

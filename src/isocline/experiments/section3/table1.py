@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes
 
-from isocline.data import mnist
+from isocline.data.named import ImageName, named
 from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
@@ -35,15 +35,21 @@ class Table1(Reproduction):
     """One training of each model for each; they take the place of --seed."""
     depths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     """Residual blocks, where memory and time are measured against depth."""
-    steps: tuple[int, ...] = (1, 2, 4, 8, 16)
+    steps: tuple[int, ...] = (2, 4, 8, 16, 32)
     """Solver steps, where they are measured against evaluations."""
+    images: ImageName = "mnist"
+    """Which; digits are 8 × 8 and need no download."""
     data_dir: Path | None = None
     """Folder with the four IDX files, raw or gz; else ISOCLINE_DATA; else they are downloaded."""
 
     def smaller(self) -> Self:
         """Few images, small networks, one epoch, one seed."""
         train = replace(self.train, channels=8, epochs=1, limit=512, rtol=1e-2, atol=1e-2)
-        return replace(self, train=train, seeds=(0,), depths=(1, 2, 4), steps=(1, 2, 4))
+        return replace(self, train=train, images="digits", seeds=(0,), depths=(1, 2, 4), steps=(2, 4, 8))
+
+    def check(self) -> None:
+        """Raises DataError: see `isocline.data.mnist`."""
+        named(self.images, self.data_dir)
 
     def fabric(self) -> Fabric:
         """Where the training settings say."""
@@ -54,12 +60,8 @@ class Table1(Reproduction):
         return self.train.threads
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Table1Results":
-        """Trains, tests, and measures what depth costs.
-
-        Raises:
-            DataError: See `isocline.data.mnist`.
-        """
-        trained = compare(self.models, self.seeds, self.train, mnist(self.data_dir), folder, fabric)
+        """Trains, tests, and measures what depth costs."""
+        trained = compare(self.models, self.seeds, self.train, named(self.images, self.data_dir), folder, fabric)
         costs = measured(self.depths, self.steps, self.train.channels, batch=32, repeats=5)
         return Table1Results(tuple(row for _, row in trained.values()), costs)
 

@@ -129,6 +129,7 @@ class Training:
                 bar.set_postfix_str(f"loss {record['loss']:.3f}, test error {record['test_error']:.2%}")
                 if self.fabric.is_global_zero:
                     self._write(folder, record)
+                self.fabric.barrier()  # whoever goes on reads what was written
 
     def _write(self, folder: RunFolder, record: dict[str, Any]) -> None:
         # In this order: a kill between the two leaves a line too many, which _restore drops.
