@@ -105,6 +105,7 @@ def test_parts_of_series() -> None:
     short = series.select([2, 1])
     assert short.ts.T.tolist() == [[1.5, 2.5], [0.5, 0.5]]
     assert short.names == ("c", "b")
+    assert torch.equal(series.select(series.lengths == 2).ts, series.select([2]).ts)
     early = series.until(1.5)
     assert early.ts.T.tolist() == [[0.0, 1.0], [0.5, 0.5], [1.5, 1.5]]
     assert early.lengths.tolist() == [2, 1, 1]
@@ -150,6 +151,7 @@ TIMES, VALUES = torch.zeros(2, 3), torch.zeros(2, 3, 1)
         (lambda: iso.Series(TIMES, VALUES + math.inf), "must be finite"),
         (lambda: iso.Series(TIMES - torch.tensor([[0.0], [1.0]]), VALUES), "must not decrease"),
         (lambda: iso.Series(TIMES, VALUES, names=("a",)), "there are 1 names, expected 3"),
+        (lambda: iso.Series(TIMES, VALUES).select([]), "none of them 0"),
         (lambda: iso.Series.of([], []), "expected times and values for each series, got 0"),
         (lambda: iso.Series.of([[0.0]], [[1.0], [2.0]]), "got 1 and 2"),
         (lambda: iso.Series.of([[0.0, 1.0]], [[1.0]]), r"series 0 has times of shape \(2,\) and values"),

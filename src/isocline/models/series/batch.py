@@ -218,8 +218,9 @@ class Series:
         return replace(self, ts=self.ts.to(values.device), values=values, mask=self.observed.to(values.device))
 
     def select(self, index: "Tensor | Sequence[int]") -> "Series":
-        """Return some of the series, by their places (N,), no longer than they need."""
+        """Return some of the series, by their places (N,) or bool (B,), no longer than they need."""
         index = torch.as_tensor(index, device=self.ts.device)
+        index = index.nonzero().flatten() if index.dtype == torch.bool else index.to(torch.int64)
         longest = max(int(self.rows[:, index].any(1).cumsum(0).argmax()) + 1, 1)
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
         ts, values, mask = (x[:longest, index] for x in (self.ts, self.values, self.observed))
