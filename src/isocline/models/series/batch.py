@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from isocline.models.series.long import Duplicates, Long, pad
+from isocline.numbers import time_dtype
 from isocline.tree import describe
 
 
@@ -20,7 +21,7 @@ class Series:
     nothing that is computed depends on the padding.
 
     Args:
-        ts: times (T, B), which must not decrease; kept in float64. Those at which nothing was observed are left out.
+        ts: times (T, B), which must not decrease; kept in float64, where the device has it. Those at which nothing was observed are left out.
         values: observations (T, B, C); nan, and whatever ``mask`` leaves out, counts as not observed, and becomes 0.
         mask: which were observed, bool (T, B, C); None: all that are not nan.
         names: what the series are called, B of them, or empty.
@@ -72,7 +73,7 @@ class Series:
             raise ValueError("values that were observed, and all times, must be finite; write nan for what was not")
         if bool((ts.diff(dim=0) < 0).any()):
             raise ValueError("ts must not decrease; Series.of and Series.of_table sort")
-        ts = ts.to(torch.float64)
+        ts = ts.to(time_dtype(ts.device))
         rows, place = mask.any(2), torch.arange(len(ts), device=ts.device).unsqueeze(1)
         lengths = rows.sum(0)
         last = ts.gather(0, (lengths - 1).clamp(min=0).unsqueeze(0))
@@ -215,7 +216,8 @@ class Series:
     def to(self, *where: Any) -> "Series":
         """Return it on another device, or with values of another dtype, as ``Tensor.to`` does."""
         values = self.values.to(*where)
-        return replace(self, ts=self.ts.to(values.device), values=values, mask=self.observed.to(values.device))
+        ts = self.ts.to(values.device, time_dtype(values.device))
+        return replace(self, ts=ts, values=values, mask=self.observed.to(values.device))
 
     def select(self, index: "Tensor | Sequence[int]") -> "Series":
         """Return some of the series, by their places (N,) or bool (B,), no longer than they need."""

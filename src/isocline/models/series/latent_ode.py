@@ -175,11 +175,12 @@ class LatentODE(nn.Module):
             ts: times between observations, or later: (S,), or (S, B).
             samples: K.
         """
+        ts = ts.to(series.ts)
         ts = ts if ts.ndim == 2 else ts.unsqueeze(1).expand(-1, len(series))
         z0 = self._draw(self.posterior(series), samples)
         if self.t0 is not None:
             return self.decode(z0, ts)
-        return self.decode(z0, torch.cat([series.ts[:1], ts.to(series.ts)]))[1:]  # solves begin where the series do
+        return self.decode(z0, torch.cat([series.ts[:1], ts]))[1:]  # solves begin where the series do
 
     def _draw(self, q: Normal, samples: int) -> Tensor:
         check_whole("samples", samples, 1)
