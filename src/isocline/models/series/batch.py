@@ -21,7 +21,8 @@ class Series:
     nothing that is computed depends on the padding.
 
     Args:
-        ts: times (T, B), which must not decrease; kept in float64, where the device has it. Those at which nothing was observed are left out.
+        ts: times (T, B), which must not decrease; kept in float64, where the device has it. Those at which nothing was
+            observed are left out.
         values: observations (T, B, C); nan, and whatever ``mask`` leaves out, counts as not observed, and becomes 0.
         mask: which were observed, bool (T, B, C); None: all that are not nan.
         names: what the series are called, B of them, or empty.

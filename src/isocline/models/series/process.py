@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from isocline.models.series.batch import Series, beside
 from isocline.models.series.dynamics import SeriesODE
 from isocline.models.series.thinning import thin
+from isocline.numbers import time_dtype
 from isocline.quadrature import Quadrature
 from isocline.solve import solve
 
@@ -151,8 +152,9 @@ class PoissonProcess(nn.Module):
         References:
             Lewis & Shedler 1979, Naval Research Logistics Quarterly 26, doi:10.1002/nav.3800260304.
         """
-        start = torch.full((len(z0),), self.t0, dtype=torch.float64, device=z0.device)
-        end = torch.as_tensor(until, dtype=torch.float64, device=z0.device).expand(len(z0))
+        precision = time_dtype(z0.device)
+        start = torch.full((len(z0),), self.t0, dtype=precision, device=z0.device)
+        end = torch.as_tensor(until, dtype=precision, device=z0.device).expand(len(z0))
         path = solve(
             self.counting.field, z0, torch.stack([start, end]), batch_dims=1, dense=True, **self.dynamics.settings
         )
