@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One numerical thread a worker: the suite runs in parallel.
+# One numerical thread a worker: the suite runs in parallel. Tests of one file share references and compiled graphs.
 WORKERS ?= auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo test lint types tests long benchmarks clean
 
@@ -20,11 +21,11 @@ types: $(VENV)/test.ready
 	$(BIN)/mypy
 
 tests: $(VENV)/test.ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not long"
+	$(PYTEST) -m "not long"
 
 # Those left out above, of ten thousand steps: some minutes.
 long: $(VENV)/test.ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m long
+	$(PYTEST) -m long
 
 # Some hours. Every library in turns, then each in a process of its own. torchode comes without the torchtyping that it
 # requires: with current torch that cannot be imported, and as a plugin of pytest it would stop every test.

@@ -1,5 +1,9 @@
 """One thread, one seed: every test is the same on every run and in any order."""
 
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,3 +13,30 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def nothing_old() -> Iterator[None]:
+    """Let the collector pass over all that was there before: for tests that call it often."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def graphs_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Capture compiled loops as graphs, with our guards, but run the graphs as they are.
+
+    Machine code takes ten seconds a graph, so most tests stop one step before it. What is left out are the tests
+    without this fixture for. A field belongs to one kind of test only: its programs are kept.
+    """
+    real = torch.compile
+
+    def front_end_only(function: Any, **settings: Any) -> Callable[..., Any]:
+        if "options" in settings:  # those of inductor, so it is a loop
+            kept = {key: x for key, x in settings["options"].items() if key == "guard_filter_fn"}
+            settings = {**settings, "options": kept, "backend": "eager"}
+        return real(function, **settings)
+
+    monkeypatch.setattr(torch, "compile", front_end_only)

@@ -57,6 +57,7 @@ def test_adjoints_are_judged_like_their_components(batch: bool) -> None:
     assert torch.equal(*gradients)
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_compiled_solves_take_them_as_tensors() -> None:
     y0 = tensor(1.0, 0.0, 1e-6)
     for atol in (tensor(1e-4, 1e-5, 1e-9), tensor(1e-5, 1e-6, 1e-10)):

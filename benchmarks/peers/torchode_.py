@@ -23,7 +23,7 @@ from benchmarks.peers.torch_work import TorchWork, without_none
 class TensorType:
     """Stands for whatever a torchtyping annotation says."""
 
-    def __class_getitem__(cls, item: Any) -> type:  # noqa: D105
+    def __class_getitem__(cls, item: Any) -> type:
         return cls
 
 

@@ -16,13 +16,18 @@ from isocline.gradients import (
 )
 from isocline.interpolation import CubicHermite, LinearInterpolation
 from isocline.models import (
+    CNF,
     AugmentedNeuralODE,
+    ExactTrace,
+    Hutchinson,
+    HutchPlusPlus,
     LatentODE,
     NeuralODE,
     Regularised,
     Series,
     StepSchedule,
     ToleranceSchedule,
+    flow_matching_loss,
 )
 from isocline.observers import Observer
 from isocline.per_lane import PerLane
@@ -57,6 +62,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "BDF",
+    "CNF",
     "ESDIRK",
     "METHODS",
     "PID",
@@ -70,10 +76,13 @@ __all__ = [
     "CubicHermite",
     "DirectAdjoint",
     "Event",
+    "ExactTrace",
     "FixedStep",
     "ForwardMode",
     "GaussAdjoint",
     "Gradient",
+    "HutchPlusPlus",
+    "Hutchinson",
     "ImplicitTableau",
     "InterpolatingAdjoint",
     "LatentODE",
@@ -104,6 +113,7 @@ __all__ = [
     "Tableau",
     "ToleranceSchedule",
     "Work",
+    "flow_matching_loss",
     "solve",
     "track",
 ]

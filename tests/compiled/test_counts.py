@@ -124,16 +124,16 @@ def test_other_settings_of_the_controller() -> None:
 
 
 PROGRAM = """
-import json, sys, time, torch, isocline as iso
+import json, sys, torch, isocline as iso
 from torch._dynamo.utils import counters
 
 def f(t, y):
     return torch.sin(t) * y - y**3
 
 y0 = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
-start = time.perf_counter()
-iso.solve(f, y0, (0.0, 1.0), compile=True).ys[-1].sum().backward()
-print(json.dumps({"seconds": time.perf_counter() - start, **counters["inductor"]}))
+settings = {"method": "euler", "controller": iso.FixedStep(0.5)}
+iso.solve(f, y0, (0.0, 1.0), compile=True, **settings).ys[-1].sum().backward()
+print(json.dumps(counters["inductor"]))
 """
 
 
@@ -144,6 +144,7 @@ def test_a_second_process_finds_the_compiled_code(tmp_path: Path) -> None:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
         found = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, check=True)
         runs.append(json.loads(found.stdout))
-    assert runs[0].get("fxgraph_cache_hit", 0) == 0
-    assert runs[1]["fxgraph_cache_hit"] > 0
-    assert runs[1]["seconds"] < 0.7 * runs[0]["seconds"]
+    # Torch passes its own cache by for one of the two loops; their machine code is found all the same.
+    first, second = ([run.get(f"fxgraph_cache_{kind}", 0) for kind in ("miss", "hit")] for run in runs)
+    assert first[0] > 0 == first[1]
+    assert second[0] == 0 < second[1] == first[0]

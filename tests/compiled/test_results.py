@@ -262,6 +262,7 @@ class Machine(Net):
     """A class of its own, so that its programs are."""
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_a_norm_that_reads_a_flag_that_changes() -> None:
     flags = {"strict": False}
 

@@ -47,6 +47,7 @@ def test_no_more_than_the_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
     assert spare._spare == blocks[1:]
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_solves_that_overlap_do_not_share() -> None:
     net = Net(3)
     starts = [draw(4, 2, seed=seed).requires_grad_() for seed in range(3)]

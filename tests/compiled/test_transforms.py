@@ -55,6 +55,7 @@ def by_vjp(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return sum(pull(torch.eye(2, dtype=z.dtype)[i].expand_as(z))[0][:, i] for i in range(2))
 
 
+@pytest.mark.usefixtures("graphs_only")
 @pytest.mark.parametrize(("trace", "batch_dims"), [(by_jacrev, 0), (by_vjp, 0), (by_vjp, 1)])
 def test_exact_trace(trace: Callable[..., Tensor], batch_dims: int) -> None:
     flow, z = Flow(trace), draw(4, 2).requires_grad_()
@@ -64,6 +65,18 @@ def test_exact_trace(trace: Callable[..., Tensor], batch_dims: int) -> None:
     assert_same_gradients(flow, y0, (0.0, 1.0), [z, *flow.parameters()], batch_dims=batch_dims, **TIGHT)
 
 
+class Machine(Flow):
+    """A class of its own, so that its programs are."""
+
+
+@pytest.mark.slow
+def test_in_machine_code() -> None:
+    flow, z = Machine(by_jacrev), draw(4, 2).requires_grad_()
+    y0, settings = (z, torch.zeros(4, dtype=z.dtype)), {"method": "heun", "controller": iso.FixedStep(0.1)}
+    assert_same_gradients(flow, y0, (0.0, 1.0), [z, *flow.parameters()], **settings)
+
+
+@pytest.mark.usefixtures("graphs_only")
 def test_backsolve() -> None:
     flow, z = Flow(by_jacrev), draw(4, 2).requires_grad_()
     y0 = z, torch.zeros(4, dtype=z.dtype)
@@ -75,10 +88,10 @@ def test_backsolve() -> None:
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("times", [(0.0, 2.0), (0.0, 0.3, 1.1, 2.0)], ids=["end", "times"])
-def test_backsolve_is_the_eager_one(times: tuple[float, ...]) -> None:
+@pytest.mark.slow
+def test_backsolve_in_machine_code_is_the_eager_one() -> None:
     k, y0 = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), draw(3, 2).requires_grad_()
-    ts = torch.tensor(times, dtype=torch.float64, requires_grad=True)
+    ts = torch.tensor([0.0, 0.3, 1.1, 2.0], dtype=torch.float64, requires_grad=True)
 
     def f(t: Tensor, y: Tensor) -> Tensor:
         return torch.sin(t) * y.flip(1) - k * y**3
@@ -93,6 +106,7 @@ def test_backsolve_is_the_eager_one(times: tuple[float, ...]) -> None:
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_no_grad_inside_cuts() -> None:
     w, y0 = draw(2, seed=4).requires_grad_(), draw(3, 2).requires_grad_()
 
@@ -104,6 +118,7 @@ def test_no_grad_inside_cuts() -> None:
     assert_same_gradients(f, y0, (0.0, 1.0), [y0, w], **TIGHT)
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_change_in_place_of_its_own() -> None:
     w, y0 = draw(2, seed=4).requires_grad_(), draw(3, 2).requires_grad_()
 
@@ -116,6 +131,7 @@ def test_change_in_place_of_its_own() -> None:
     assert_same_gradients(f, y0, (0.0, 1.0), [y0, w], **TIGHT)
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_constants() -> None:
     y0 = draw(3, 2).requires_grad_()
 

@@ -1,6 +1,7 @@
 """One nonlinear, non-autonomous problem with every kind of input, in several layouts, and its exact gradients."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -29,6 +30,17 @@ ONE_BLOCK: dict[str, iso.Gradient] = {
     "gauss": iso.GaussAdjoint(checkpoints=4096),
 }
 """Where blocks end depends on all lanes, and so do the adjoint's steps; with one block a lane is as it is alone."""
+
+
+def covering(pairs: Iterable[tuple[str, str]], thirds: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Give each pair one of a third kind, in turn: what there is of either kind in a pair meets all of the third."""
+    pairs, thirds, met = list(pairs), list(thirds), Counter[str]()
+    first = {x: i for i, x in enumerate(dict.fromkeys(x for x, _ in pairs))}
+    found = []
+    for x, y in pairs:
+        found.append((x, y, thirds[(first[x] + met[x]) % len(thirds)]))
+        met[x] += 1
+    return found
 
 
 def draw(*shape: int, seed: int) -> Tensor:

@@ -1,14 +1,12 @@
-"""What every gradient method owes, with every solver, in every layout."""
+"""What every gradient method owes, with every solver, and in every layout: each pair of these at least once."""
 
 from functools import cache
-from itertools import product
 
 import pytest
 import torch
 
 import isocline as iso
 from isocline.gradients import GRADIENTS
-from isocline.tableaus import IMPLICIT
 from problems import ANY_STATE
 
 from .problems import (
@@ -17,6 +15,7 @@ from .problems import (
     LAYOUTS,
     ONE_BLOCK,
     Inputs,
+    covering,
     draw,
     exact,
     gradients,
@@ -58,21 +57,15 @@ TIGHT: dict[str, tuple[iso.Controller, float]] = {
     "dop853": (iso.PID(rtol=1e-9, atol=1e-9), 1e-6),
 }
 
-IN_SHORT = {*IMPLICIT, "ssprk33", "vern8", "vern9", "dopri8", "dop853"} - {"kencarp4"}
-"""Iterating and many stages cost time: of methods that share one engine, one of a kind is tested in all layouts."""
-
-
 PAIRS = [
     (m, g)
     for m in ANY_STATE
-    for g in GRADIENTS
-    if GRADIENTS[g].suits(iso.METHODS[m])
-    # Where stages have no weights Gauss's points serve both.
-    if g != "gauss" or (m not in IN_SHORT and iso.METHODS[m].integrates and iso.METHODS[m].weights)
+    for g in ALL_GRADIENTS
+    if ALL_GRADIENTS[g].suits(iso.METHODS[m])
+    # Where stages have no weights Gauss's points serve the interpolating adjoint, too.
+    and (g != "gauss" or (iso.METHODS[m].integrates and iso.METHODS[m].weights))
 ]
-PLACES = [(m, layout) for m, layout in product(ANY_STATE, LAYOUTS) if m not in IN_SHORT or layout == "own-times"]
-every_place = pytest.mark.parametrize(("method", "layout"), PLACES)
-every_pair = pytest.mark.parametrize(("method", "gradient"), PAIRS)
+DEFAULTS = [(m, g) for m, g in PAIRS if g in GRADIENTS]
 
 
 def loose(method: str) -> iso.Controller:
@@ -90,7 +83,7 @@ def loose_gradients(method: str, gradient: str, layout: str) -> Inputs:
     return gradients(LAYOUTS[layout], method=method, controller=loose(method), gradient=ALL_GRADIENTS[gradient])
 
 
-@pytest.mark.parametrize(("method", "gradient", "layout"), [(m, g, at) for m, g in PAIRS for n, at in PLACES if m == n])
+@pytest.mark.parametrize(("method", "gradient", "layout"), covering(DEFAULTS, LAYOUTS))
 def test_gradients_are_those_of_the_exact_solution(method: str, gradient: str, layout: str) -> None:
     controller, tolerance = TIGHT[method]
     found = gradients(LAYOUTS[layout], method=method, controller=controller, gradient=ALL_GRADIENTS[gradient])
@@ -99,20 +92,16 @@ def test_gradients_are_those_of_the_exact_solution(method: str, gradient: str, l
 
 
 @pytest.mark.parametrize(
-    ("method", "layout", "gradient"),
-    [
-        (m, at, g)
-        for (m, at), g in product(PLACES, DISCRETE)
-        if g != "direct" and ALL_GRADIENTS[g].suits(iso.METHODS[m])
-    ],
+    ("method", "gradient", "layout"), covering([(m, g) for m, g in PAIRS if g in DISCRETE and g != "direct"], LAYOUTS)
 )
-def test_the_gradient_of_the_steps_is_direct_to_rounding(method: str, layout: str, gradient: str) -> None:
+def test_the_gradient_of_the_steps_is_direct_to_rounding(method: str, gradient: str, layout: str) -> None:
     direct = loose_gradients(method, "direct", layout)
     error, where = worst(loose_gradients(method, gradient, layout), direct)
     assert error < 1e-10, where
 
 
-@every_place
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("method", ANY_STATE)
 def test_direct_is_the_gradient_of_the_discrete_solution(method: str, layout: str) -> None:
     case, eps = LAYOUTS[layout], 1e-5
     settings = {"method": method, "controller": iso.FixedStep(1 / 11)}
@@ -130,7 +119,7 @@ def test_direct_is_the_gradient_of_the_discrete_solution(method: str, layout: st
     assert abs(actual - expected) < 1e-7 * abs(expected)
 
 
-@every_pair
+@pytest.mark.parametrize(("method", "gradient"), DEFAULTS)
 def test_gradients_of_samples_are_those_of_each_alone(method: str, gradient: str) -> None:
     case = LAYOUTS["own-times"]
     settings = {"method": method, "controller": loose(method), "gradient": ONE_BLOCK[gradient]}

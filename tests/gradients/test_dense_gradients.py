@@ -1,6 +1,7 @@
 """Gradients through the interpolant, ``sol(t)``."""
 
 import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 import isocline as iso
 
-from .problems import LAYOUTS, Inputs, bind, draw, join, leaves_of, split, worst
+from .problems import LAYOUTS, Inputs, bind, covering, draw, join, leaves_of, split, worst
 
 CHECKPOINTS = {"checkpoint": None, "checkpoint-1": 1, "checkpoint-2": 2, "checkpoint-5": 5}
 QUERIES = torch.tensor([0.2, 0.45, 0.5, 0.93, 1.0], dtype=torch.float64)
@@ -39,15 +40,16 @@ def dense_gradients(layout: str, **settings: Any) -> Inputs:
     return dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("budget", CHECKPOINTS.values(), ids=CHECKPOINTS)
-@pytest.mark.parametrize("method", ["heun", "rk4", "bosh3", "dopri5", "tsit5", "dop853", "rodas5p"])
-def test_checkpointing_is_direct_to_rounding(method: str, budget: int | None, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "layout", "budget"),
+    covering(product(["heun", "rk4", "bosh3", "dopri5", "tsit5", "dop853", "rodas5p"], LAYOUTS), CHECKPOINTS),
+)
+def test_checkpointing_is_direct_to_rounding(method: str, layout: str, budget: str) -> None:
     adaptive = method != "rk4"
     controller = iso.PID(rtol=1e-3, atol=1e-3) if adaptive else iso.FixedStep(0.13)
     settings = {"method": method, "controller": controller}
     direct = dense_gradients(layout, gradient=iso.DirectAdjoint(), **settings)
-    checkpointed = dense_gradients(layout, gradient=iso.RecursiveCheckpointAdjoint(budget), **settings)
+    checkpointed = dense_gradients(layout, gradient=iso.RecursiveCheckpointAdjoint(CHECKPOINTS[budget]), **settings)
     assert all(grad.abs().max() > 1e-3 for grad in direct.values())
     error, where = worst(checkpointed, direct)
     assert error < 1e-10, where

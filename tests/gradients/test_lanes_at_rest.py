@@ -47,8 +47,8 @@ def test_a_lane_at_rest_leaves_no_trace_where_its_arguments_forbid_the_times_of_
         def f(t: torch.Tensor, y: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
             return -p * y * (limit.unsqueeze(-1) - t).sqrt()
 
-        args, times = (iso.PerLane(limit),), (0.0, 0.9 * limit.detach())
-        settings = {"batch_dims": limit.ndim, "controller": iso.FixedStep(0.02), "method": fitting(gradient)}
+        args, times = (iso.PerLane(limit),), (0.0, 0.7 * limit.detach())
+        settings = {"batch_dims": limit.ndim, "controller": iso.FixedStep(0.05), "method": fitting(gradient)}
         sol = iso.solve(f, y0, times, args=args, gradient=gradient, **settings)
         return torch.autograd.grad(sol.ys[-1].square().sum(), inputs)
 

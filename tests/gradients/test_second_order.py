@@ -1,10 +1,11 @@
 """Second derivatives: through DirectAdjoint; the others say that they have none."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.functional import hessian, hvp, jacobian, vhp
 
 import isocline as iso
@@ -18,6 +19,7 @@ FIRST_ORDER = {
     "backsolve": iso.BacksolveAdjoint(),
     "interpolating": iso.InterpolatingAdjoint(),
     "gauss": iso.GaussAdjoint(),
+    "forward": iso.ForwardMode(),
 }
 
 
@@ -71,12 +73,73 @@ def test_second_derivatives_of_the_discrete_solution(method: str) -> None:
     assert torch.autograd.gradgradcheck(states, (y0, r, t1))
 
 
+def fixed(gradient: iso.Gradient) -> dict[str, Any]:
+    return {"gradient": gradient, "method": fitting(gradient), "controller": iso.FixedStep(0.1)}
+
+
+def by_a_layer(gradient: iso.Gradient, r: Tensor) -> Tensor:
+    class Logistic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.r = r
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return self.r * y * (1 - y)
+
+    layer = iso.NeuralODE(Logistic(), **fixed(gradient))
+    return layer(torch.tensor([[0.2], [0.6]], dtype=r.dtype)).square().sum()
+
+
+def by_penalties(gradient: iso.Gradient, r: Tensor) -> Tensor:
+    field = iso.Regularised(lambda t, y: r * y * (1 - y), kinetic=True, jacobian=True, derivative=2)
+    _, penalties = iso.NeuralODE(field, **fixed(gradient))(torch.tensor([[0.2], [0.6]], dtype=r.dtype))
+    return sum(x.sum() for x in penalties.values())
+
+
+def by_lanes(gradient: iso.Gradient, r: Tensor) -> Tensor:
+    y0, ends = torch.linspace(0.1, 0.9, 9, dtype=r.dtype), torch.linspace(0.1, 2.0, 9, dtype=r.dtype)
+    sol = iso.solve(lambda t, y: r * y * (1 - y), y0, (0.0, ends), batch_dims=1, **fixed(gradient))
+    return sol.ys[-1].square().sum()
+
+
+def by_dense_output(gradient: iso.Gradient, r: Tensor) -> Tensor:
+    y0 = torch.tensor([0.2, 0.6], dtype=r.dtype)
+    sol = iso.solve(lambda t, y: r * y * (1 - y), y0, (0.0, 1.0), dense=True, **fixed(gradient))
+    return sol(0.44).square().sum()
+
+
+def by_an_event(gradient: iso.Gradient, r: Tensor) -> Tensor:
+    y0, halfway = torch.tensor(0.2, dtype=r.dtype), lambda t, y: y - 0.5
+    return iso.solve(lambda t, y: r * y * (1 - y), y0, (0.0, 9.0), event=halfway, **fixed(gradient)).event_t
+
+
+PLACES = (by_a_layer, by_penalties, by_lanes, by_dense_output, by_an_event)
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("gradient", FIRST_ORDER.values(), ids=FIRST_ORDER)
-def test_the_others_refuse(gradient: iso.Gradient) -> None:
-    y0, r, t1 = inputs()
-    loss = final(y0, r, t1, gradient=gradient, method=fitting(gradient)).sum()
-    with pytest.raises(RuntimeError, match=r"create_graph=True.*DirectAdjoint"):
-        torch.autograd.grad(loss, y0, create_graph=True)
+def test_the_others_refuse(gradient: iso.Gradient, place: Callable[..., Tensor]) -> None:
+    """And say what to use. (The continuous adjoints of dense output, which has no gradient with them, at once.)"""
+    r = torch.tensor(1.4, dtype=torch.float64, requires_grad=True)
+    refused = r"first derivatives only.*DirectAdjoint|no gradient through.*RecursiveCheckpointAdjoint"
+    with pytest.raises((RuntimeError, ValueError), match=refused):
+        torch.autograd.grad(place(gradient, r), r, create_graph=True)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_direct_has_them_but_of_events(place: Callable[..., Tensor]) -> None:
+    def slope(r: Tensor, create_graph: bool = False) -> Tensor:
+        torch.manual_seed(0)
+        return torch.autograd.grad(place(iso.DirectAdjoint(), r), r, create_graph=create_graph)[0]
+
+    r, eps = torch.tensor(1.4, dtype=torch.float64, requires_grad=True), 1e-6
+    if place is by_an_event:
+        with pytest.raises(RuntimeError, match=r"first derivatives only.*to a fixed time"):
+            slope(r, create_graph=True)
+        return
+    (found,) = torch.autograd.grad(slope(r, create_graph=True), r)
+    expected = (slope(r + eps) - slope(r - eps)) / (2 * eps)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=0.0)
 
 
 def twice(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

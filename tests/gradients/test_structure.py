@@ -1,5 +1,6 @@
 """Gradients by the methods for pairs (q, p), and by those whose steps can be undone."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import isocline as iso
 from isocline.gradients import GRADIENTS
 from isocline.tableaus import COMPOSITIONS
 
-from .problems import ALL_GRADIENTS, LAYOUTS, draw, exact, gradients, worst
+from .problems import ALL_GRADIENTS, LAYOUTS, covering, draw, exact, gradients, worst
 
 F64 = torch.float64
 Pair = tuple[Tensor, Tensor]
@@ -111,9 +112,10 @@ REVERSIBLE = {
 }
 
 
-@pytest.mark.parametrize("layout", ["joint", "own-times", "backward"])
-@pytest.mark.parametrize("gradient", [*GRADIENTS, "checkpoint-3"])
-@pytest.mark.parametrize("name", REVERSIBLE)
+@pytest.mark.parametrize(
+    ("name", "gradient", "layout"),
+    covering(product(REVERSIBLE, [*GRADIENTS, "checkpoint-3"]), ["joint", "own-times", "backward"]),
+)
 def test_reversible_forms(name: str, gradient: str, layout: str) -> None:
     solver, controller, tolerance = REVERSIBLE[name]
     got = gradients(LAYOUTS[layout], method=solver, controller=controller, gradient=ALL_GRADIENTS[gradient])

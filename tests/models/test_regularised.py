@@ -230,6 +230,7 @@ def test_training_against_the_penalty_straightens_the_path(field: nn.Module) -> 
     assert energies[-1] < 0.5 * energies[0]
 
 
+@pytest.mark.usefixtures("graphs_only")
 def test_compiled() -> None:
     field = iso.Regularised(lambda t, y: -(y**3), kinetic=True, jacobian=True)
     layer = iso.NeuralODE(field, method="bosh3", rtol=1e-6, atol=1e-6)

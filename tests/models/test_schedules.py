@@ -84,7 +84,7 @@ def test_it_goes_on_from_a_checkpoint(make: Callable[[iso.NeuralODE], iso.Tolera
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: iso.ToleranceSchedule(nn.Linear(1, 1), 1e-2, 1e-3, steps=1), "no NeuralODE in the Linear"),
+        (lambda: iso.ToleranceSchedule(nn.Linear(1, 1), 1e-2, 1e-3, steps=1), "no NeuralODE or CNF in the Linear"),
         (lambda: iso.ToleranceSchedule(iso.NeuralODE(decay), 0.0, 1e-3, steps=1), "not both 0"),
         (lambda: iso.ToleranceSchedule(iso.NeuralODE(decay), 1e-2, 1e-3, steps=0), "steps must be"),
         (lambda: iso.StepSchedule(iso.NeuralODE(decay), 0.1, -0.1, steps=1), "positive finite dt"),

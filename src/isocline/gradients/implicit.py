@@ -54,7 +54,8 @@ class _Shift(torch.autograd.Function):
     def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "event times and steady states have first derivatives only, but create_graph=True asks for more"
+                "event times and steady states have first derivatives only, but create_graph=True asks for more; for "
+                "higher derivatives solve to a fixed time, with gradient=isocline.DirectAdjoint()"
             )
         # Lanes that do not matter must not make nan of zero.
         idle = (bars[0] == 0).all(dim=1, keepdim=True)

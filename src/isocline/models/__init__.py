@@ -1,6 +1,7 @@
 """Models: plain modules that call ``solve``, and what their training needs."""
 
 from isocline.models.augmented import AugmentedNeuralODE
+from isocline.models.flows import CNF, ExactTrace, Hutchinson, HutchPlusPlus, flow_matching_loss
 from isocline.models.ode_block import NeuralODE
 from isocline.models.regularised import Regularised
 from isocline.models.schedules import StepSchedule, ToleranceSchedule
@@ -16,15 +17,19 @@ from isocline.models.series.process import PoissonProcess, ks_test
 from isocline.models.series.recurrence import Recurrence, encode
 
 __all__ = [
+    "CNF",
     "GRUD",
     "ODERNN",
     "AugmentedNeuralODE",
     "Autonomous",
     "DecayRNN",
+    "ExactTrace",
     "Forecaster",
     "GRUField",
     "GapRNN",
     "GaussianNoise",
+    "HutchPlusPlus",
+    "Hutchinson",
     "Hybrid",
     "LatentODE",
     "NeuralODE",
@@ -37,5 +42,6 @@ __all__ = [
     "StepSchedule",
     "ToleranceSchedule",
     "encode",
+    "flow_matching_loss",
     "ks_test",
 ]

@@ -7,13 +7,13 @@ from torch import nn
 
 from isocline.checks import check_numbers, check_whole
 from isocline.controllers import PID, FixedStep
-from isocline.models.ode_block import NeuralODE
+from isocline.models.solving import Solving
 
 
 class Schedule(ABC):
     """A number that goes from ``start`` to ``end`` by equal factors over so many calls of ``step``, and stays there.
 
-    It belongs to every ``NeuralODE`` in a model, itself or layers inside. State and names are those of
+    It belongs to every ``NeuralODE`` and ``CNF`` in a model, itself or layers inside. State and names are those of
     ``torch.optim.lr_scheduler``.
     """
 
@@ -21,9 +21,9 @@ class Schedule(ABC):
         """Set the first value."""
         check_numbers(f"{type(self).__name__} needs numbers to start and end with", start, end)
         check_whole("steps", steps, 1)
-        self.layers = [module for module in model.modules() if isinstance(module, NeuralODE)]
+        self.layers = [module for module in model.modules() if isinstance(module, Solving)]
         if not self.layers:
-            raise ValueError(f"there is no NeuralODE in the {type(model).__name__} given")
+            raise ValueError(f"there is no NeuralODE or CNF in the {type(model).__name__} given")
         self.start, self.end, self.steps = start, end, steps
         self.count = 0
         self._set()
@@ -54,7 +54,7 @@ class Schedule(ABC):
             self.set(layer, self.value)
 
     @abstractmethod
-    def set(self, layer: NeuralODE, value: float) -> None:
+    def set(self, layer: Solving, value: float) -> None:
         """Give the layer the value."""
 
 
@@ -86,7 +86,7 @@ class ToleranceSchedule(Schedule):
             PID(tolerance, tolerance)  # checks it
         super().__init__(model, start, end, steps)
 
-    def set(self, layer: NeuralODE, value: float) -> None:
+    def set(self, layer: Solving, value: float) -> None:
         """Set both tolerances, of the controller if the layer has one."""
         if layer.controller is None:
             layer.rtol = layer.atol = value
@@ -121,7 +121,7 @@ class StepSchedule(Schedule):
             FixedStep(dt)  # checks it
         super().__init__(model, start, end, steps)
 
-    def set(self, layer: NeuralODE, value: float) -> None:
+    def set(self, layer: Solving, value: float) -> None:
         """Set the controller."""
         if layer.rtol is not None or layer.atol is not None:
             raise ValueError("fixed steps go by no tolerances: leave out the layer's rtol and atol, or use None")
