@@ -5,16 +5,43 @@ from isocline.models.flows import CNF, ExactTrace, Hutchinson, HutchPlusPlus, fl
 from isocline.models.ode_block import NeuralODE
 from isocline.models.regularised import Regularised
 from isocline.models.schedules import StepSchedule, ToleranceSchedule
+from isocline.models.series.batch import Series
+from isocline.models.series.cells import GRUD, DecayRNN, GapRNN
+from isocline.models.series.dynamics import Autonomous, Hybrid, SeriesODE
+from isocline.models.series.estimator import SeriesRegressor
+from isocline.models.series.forecaster import Forecaster
+from isocline.models.series.latent_ode import LatentODE
+from isocline.models.series.noise import GaussianNoise
+from isocline.models.series.ode_rnn import ODERNN, GRUField
+from isocline.models.series.process import PoissonProcess, ks_test
+from isocline.models.series.recurrence import Recurrence, encode
 
 __all__ = [
     "CNF",
+    "GRUD",
+    "ODERNN",
     "AugmentedNeuralODE",
+    "Autonomous",
+    "DecayRNN",
     "ExactTrace",
+    "Forecaster",
+    "GRUField",
+    "GapRNN",
+    "GaussianNoise",
     "HutchPlusPlus",
     "Hutchinson",
+    "Hybrid",
+    "LatentODE",
     "NeuralODE",
+    "PoissonProcess",
+    "Recurrence",
     "Regularised",
+    "Series",
+    "SeriesODE",
+    "SeriesRegressor",
     "StepSchedule",
     "ToleranceSchedule",
+    "encode",
     "flow_matching_loss",
+    "ks_test",
 ]

@@ -1,0 +1,80 @@
+"""Single readings (series, time, channel, value) put together as padded tensors."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Duplicates = Literal["error", "mean"]
+
+
+class Long(NamedTuple):
+    """Readings in any order, (N,) each."""
+
+    series: Tensor
+    """Which series, from 0 on."""
+    time: Tensor
+    """float64"""
+    channel: Tensor
+    """Which channel, from 0 on."""
+    value: Tensor
+
+
+class Padded(NamedTuple):
+    """Readings with a row for each time of each series; see ``Series``."""
+
+    ts: Tensor
+    values: Tensor
+    mask: Tensor
+
+
+def pad(long: Long, n_series: int, n_channels: int, duplicates: Duplicates, empty: "Tensor | float | None") -> Padded:
+    """Sort by time, give readings of one time one row, and pad each series at its end with its own last time.
+
+    Raises:
+        ValueError: a series without readings if ``empty`` is None, or two values for one time and channel.
+    """
+    order = long.time.argsort(stable=True)
+    order = order[long.series[order].argsort(stable=True)]
+    series, time, channel, value = (part[order] for part in long)
+    counts = torch.zeros(n_series, dtype=torch.int64, device=series.device)
+    if len(series):
+        begins = torch.ones_like(series, dtype=torch.bool)  # a row of its own
+        begins[1:] = (series.diff() != 0) | (time.diff() != 0)
+        counts.index_add_(0, series[begins], torch.ones_like(series[begins]))
+        row = begins.cumsum(0) - 1 - (counts.cumsum(0) - counts)[series]
+    else:
+        row = series
+    if empty is None and not bool(counts.all()):
+        lacking = int((counts == 0).nonzero()[0])
+        raise ValueError(
+            f"series {lacking} has no observation; leave it out, or say at which time it starts: empty=0.0"
+        )
+    shape = max(int(counts.max()), 1), n_series, n_channels
+    cell = (row * n_series + series) * n_channels + channel
+    values, mask = _cells(cell, value, shape, duplicates, (series, time, channel))
+    start = torch.as_tensor(0.0 if empty is None else empty, dtype=time.dtype, device=time.device)
+    ts = start.expand(shape[:2]).clone()
+    ts[row, series] = time
+    last = ts.gather(0, (counts - 1).clamp(min=0).unsqueeze(0))
+    place = torch.arange(shape[0], device=ts.device).unsqueeze(1)
+    return Padded(torch.where(place < counts, ts, last), values, mask)
+
+
+def _cells(
+    cell: Tensor, value: Tensor, shape: tuple[int, int, int], duplicates: Duplicates, names: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """Return values (T, B, C) and which there are; several of one cell are averaged, if they may be."""
+    size = shape[0] * shape[1] * shape[2]
+    count = torch.zeros(size, dtype=torch.int64, device=cell.device).index_add(0, cell, torch.ones_like(cell))
+    total = value.new_zeros(size).index_add(0, cell, value)
+    mean = total / count.clamp(min=1)
+    differs = (count[cell] > 1) & (value != mean[cell])
+    if duplicates == "error" and bool(differs.any()):
+        first = int(differs.nonzero()[0])
+        series, time, channel = (part[first].item() for part in names)
+        raise ValueError(
+            f"series {series} has different values for channel {channel} at time {time:.6g}; keep one of them, or "
+            'take their mean: duplicates="mean"'
+        )
+    return mean.reshape(shape), (count > 0).reshape(shape)
