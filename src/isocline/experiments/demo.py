@@ -77,4 +77,4 @@ class DemoResults(Results):
 
     def show(self, console: Console) -> None:
         """The table."""
-        console.print(table(self.rows))
+        console.print(table(self.rows, beside_paper=False))

@@ -131,5 +131,5 @@ class Table1Results(Results):
 
     def show(self, console: Console) -> None:
         """The table, then what it says."""
-        console.print(table(self.rows))
+        console.print(table(self.rows, beside_paper=True))
         super().show(console)
