@@ -16,7 +16,8 @@ from tqdm import tqdm
 import isocline as iso
 from isocline.data import ImageData
 from isocline.experiments.processes import Device, Precision
-from isocline.experiments.run_folder import RunFolder, RunFolderError
+from isocline.experiments.progress import Progress
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.augmentation import moved, shifts
 from isocline.experiments.section3.classifiers import Classifier
 
@@ -118,7 +119,13 @@ class Training:
 
     def run(self, folder: RunFolder) -> None:
         """Trains from the folder's checkpoint, if there is one, to the last epoch."""
-        self._restore(folder)
+        parts = {"model": self.model, "optimiser": self.optimiser, "schedule": self.schedule}
+        progress = Progress(folder, self.name, "epoch", parts)
+        if (state := progress.restore()) is not None:
+            self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            progress.forget(after=self.epoch)
         total, done = self.steps * self.config.epochs, self.steps * self.epoch
         # disable=None: no bar where the output is not a terminal
         silent = None if self.fabric.is_global_zero else True
@@ -128,13 +135,11 @@ class Training:
                 record["test_error"] = self._test_error()
                 bar.set_postfix_str(f"loss {record['loss']:.3f}, test error {record['test_error']:.2%}")
                 if self.fabric.is_global_zero:
-                    self._write(folder, record)
+                    progress.leave(record, seconds=self.seconds)
+                    self._show(folder, record)
                 self.fabric.barrier()  # whoever goes on reads what was written
 
-    def _write(self, folder: RunFolder, record: dict[str, Any]) -> None:
-        # In this order: a kill between the two leaves a line too many, which _restore drops.
-        folder.append_metrics(record)
-        folder.save_checkpoint(self.name, self._state())
+    def _show(self, folder: RunFolder, record: dict[str, Any]) -> None:
         if self.config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # an option, and slow to import
 
@@ -182,29 +187,6 @@ class Training:
 
     def _test_error(self) -> float:
         return error_rate(self.model, self.data.test_x, self.data.test_y)
-
-    def _state(self) -> dict[str, object]:
-        return {
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def _restore(self, folder: RunFolder) -> None:
-        state = folder.load_checkpoint(self.name)
-        if state is not None:
-            try:
-                self.model.load_state_dict(state["model"])
-                self.optimiser.load_state_dict(state["optimiser"])
-                self.schedule.load_state_dict(state["schedule"])
-                self.epoch, self.seconds = state["epoch"], state["seconds"]
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise RunFolderError(f"{folder.path / self.name}.pt: does not fit the run's config.json") from error
-        self.fabric.barrier()
-        if self.fabric.is_global_zero:
-            folder.keep_metrics(lambda record: record["model"] != self.name or record["epoch"] <= self.epoch)
 
 
 @torch.no_grad()

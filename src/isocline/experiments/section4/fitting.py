@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 import isocline as iso
-from isocline.experiments.run_folder import RunFolder, RunFolderError
+from isocline.experiments.progress import Progress
+from isocline.experiments.run_folder import RunFolder
 from isocline.models.flows import Flow
 
 
@@ -38,8 +39,10 @@ class Fit:
 
     def run(self, folder: RunFolder) -> tuple[float, ...]:
         """Trains from the folder's checkpoint, if there is one, to the end; the mean loss of each piece."""
-        losses = self._restored(folder)
-        folder.keep_metrics(lambda record: record["model"] != self.name or record["piece"] <= len(losses))
+        progress = Progress(folder, self.name, "piece", {"flow": self.flow, "optimiser": self.optimiser})
+        state = progress.restore()
+        losses: list[float] = [] if state is None else list(state["losses"])
+        progress.forget(after=len(losses))
         pieces = -(-self.iterations // self.every)
         # disable=None: no bar where the output is not a terminal
         for piece in tqdm(range(len(losses), pieces), initial=len(losses), total=pieces, desc=self.name, disable=None):
@@ -49,10 +52,7 @@ class Fit:
                 losses.append(self._piece(piece))
             evaluations = work.forward.evaluations / work.solves if work.solves else None
             record = {"model": self.name, "piece": piece + 1, "loss": losses[-1], "nfe_forward": evaluations}
-            # In this order: a kill between the two leaves a line too many, which is dropped when it resumes.
-            folder.append_metrics(record)
-            state = {"losses": losses, "flow": self.flow.state_dict(), "optimiser": self.optimiser.state_dict()}
-            folder.save_checkpoint(self.name, state)
+            progress.leave(record, losses=losses)
         return tuple(losses)
 
     def _piece(self, piece: int) -> float:
@@ -68,17 +68,6 @@ class Fit:
             self.optimiser.step()
             total += loss.detach()
         return total.item() / (last - first)
-
-    def _restored(self, folder: RunFolder) -> list[float]:
-        state = folder.load_checkpoint(self.name)
-        if state is None:
-            return []
-        try:
-            self.flow.load_state_dict(state["flow"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            return list(state["losses"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise RunFolderError(f"{folder.path / self.name}.pt: does not fit the run's config.json") from error
 
 
 def evaluating(flow: Flow) -> None:

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 import isocline as iso
 from isocline.data import Spirals
-from isocline.experiments.run_folder import RunFolder, RunFolderError
+from isocline.experiments.progress import Progress
+from isocline.experiments.run_folder import RunFolder
 from isocline.models import Autonomous, Forecaster, GapRNN, GaussianNoise
 
 ModelName = Literal["rnn", "latent-ode"]
@@ -115,17 +116,18 @@ class Training:
 
     def run(self, folder: RunFolder) -> None:
         """Trains from the folder's checkpoint, if there is one, to the last epoch."""
-        self._restore(folder)
+        parts = {"model": self.model, "optimiser": self.optimiser, "schedule": self.schedule}
+        progress = Progress(folder, self.name, "epoch", parts)
+        if (state := progress.restore()) is not None:
+            self.epoch = state["epoch"]
+        progress.forget(after=self.epoch)
         with tqdm(total=self.config.epochs, initial=self.epoch, desc=self.name, unit="epoch", disable=None) as bar:
             while self.epoch < self.config.epochs:
                 loss = self._train_epoch()
                 bar.update()
                 bar.set_postfix_str(f"loss {loss:.3f}")
                 if self.epoch % self.config.checkpoint_every == 0 or self.epoch == self.config.epochs:
-                    record = {"model": self.name, "epoch": self.epoch, "loss": loss}
-                    # In this order: a kill between the two leaves a line too many, which _restore drops.
-                    folder.append_metrics(record)
-                    folder.save_checkpoint(self.name, self._state())
+                    progress.leave({"model": self.name, "epoch": self.epoch, "loss": loss})
 
     def _train_epoch(self) -> float:
         self.epoch += 1
@@ -148,26 +150,6 @@ class Training:
             return self.model.log_likelihood(batch)
         done = self.schedule.last_epoch / self.steps
         return self.model.elbo(batch, kl_weight=min(1.0, done / max(self.config.warm_up, 1e-9)))
-
-    def _state(self) -> dict[str, object]:
-        return {
-            "epoch": self.epoch,
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def _restore(self, folder: RunFolder) -> None:
-        state = folder.load_checkpoint(self.name)
-        if state is not None:
-            try:
-                self.model.load_state_dict(state["model"])
-                self.optimiser.load_state_dict(state["optimiser"])
-                self.schedule.load_state_dict(state["schedule"])
-                self.epoch = state["epoch"]
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise RunFolderError(f"{folder.path / self.name}.pt: does not fit the run's config.json") from error
-        folder.keep_metrics(lambda record: record["model"] != self.name or record["epoch"] <= self.epoch)
 
 
 def parameters(model: SpiralModel) -> int:
