@@ -4,9 +4,9 @@
 
 An epoch is one step of Adam on all 1000 spirals, each seen at the same 100 times: the recognition network backwards
 over the observations, a sample of z0, the solve by dopri5 at rtol 2e-7 and atol 2e-9, decoder, bound, gradients. These
-are the sizes and settings of torchdiffeq's own latent ODE example, but for its rtol of 1e-7, which is below what float32
-resolves and which isocline refuses. Bounds and gradients are compared before anything is
-timed; all are timed in turns in one process. The ratio is torchdiffeq's odeint over each.
+are the sizes and settings of torchdiffeq's own latent ODE example, but for its rtol of 1e-7: that is below what float32
+resolves, and isocline refuses it. Bounds and gradients are compared before anything is timed; all are timed in turns in
+one process. The ratio is torchdiffeq's odeint over each.
 """
 
 import argparse
