@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -105,13 +106,20 @@ def test_the_end_of_the_metrics(tmp_path: Path, where: float) -> None:
     assert folder.metrics() == records[: whole.count(b"\n")]
 
 
-sizes = st.lists(st.sampled_from([0, 1, 2, 3, 2**31, 2**32 - 1]), max_size=70)
+shapes = st.one_of(
+    st.lists(st.integers(0, 3), max_size=4),
+    st.lists(st.sampled_from([0, 1, 2**31, 2**32 - 1]), max_size=4),
+    st.lists(st.integers(0, 1), min_size=60, max_size=70),
+)
 
 
 @some
-@given(st.sampled_from([0x07, 0x08, 0x0C, 0x0E]), sizes, st.binary(max_size=24), st.integers(0, 3))
-def test_any_idx_file(code: int, shape: list[int], content: bytes, cut: int) -> None:
+@given(st.sampled_from([0x07, 0x08, 0x0C, 0x0E]), shapes, st.sampled_from([0, 0, 0, 1, 3]))
+def test_any_idx_file(code: int, shape: list[int], cut: int) -> None:
+    """Of the size that its header says, if that is not too much, or a little shorter."""
+    size = {0x0C: 4, 0x0E: 8}.get(code, 1)
+    content = bytes(min(1000, size * math.prod(shape)))
     raw = bytes([0, 0, code, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content
     raw = raw[: len(raw) - cut]
     tensor, message = outcome(lambda: parse_idx(raw, "file"))
-    assert says(message, "file: expected") or (list(tensor.shape) == shape and code != 0x07)
+    assert says(message, "file: expected") or (list(tensor.shape) == shape and code != 0x07 and not cut)
