@@ -5,6 +5,8 @@ from isocline.experiments.section3.figure3 import Figure3
 from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section4.figure4 import Figure4
 from isocline.experiments.section4.figure5 import Figure5
+from isocline.experiments.section5.events import EventRates
+from isocline.experiments.section5.physionet import PhysioNet
 from isocline.experiments.section5.table2 import Table2
 from isocline.experiments.section6.drift import Drift
 from isocline.experiments.section6.gradient_error import GradientError
@@ -19,6 +21,8 @@ EXPERIMENTS: dict[str, type[Reproduction]] = {
     "figure4": Figure4,
     "figure5": Figure5,
     "table2": Table2,
+    "physionet": PhysioNet,
+    "events": EventRates,
     "drift": Drift,
     "lanes": Lanes,
     "nfe": Nfe,
