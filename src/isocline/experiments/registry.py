@@ -6,6 +6,10 @@ from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section4.figure4 import Figure4
 from isocline.experiments.section4.figure5 import Figure5
 from isocline.experiments.section5.events import EventRates
+from isocline.experiments.section5.figure8 import Figure8
+from isocline.experiments.section5.figure10 import Figure10
+from isocline.experiments.section5.figure11 import Figure11
+from isocline.experiments.section5.pelts import Pelts
 from isocline.experiments.section5.physionet import PhysioNet
 from isocline.experiments.section5.table2 import Table2
 from isocline.experiments.section6.drift import Drift
@@ -23,6 +27,10 @@ EXPERIMENTS: dict[str, type[Reproduction]] = {
     "table2": Table2,
     "physionet": PhysioNet,
     "events": EventRates,
+    "figure8": Figure8,
+    "figure10": Figure10,
+    "figure11": Figure11,
+    "pelts": Pelts,
     "drift": Drift,
     "lanes": Lanes,
     "nfe": Nfe,
