@@ -1,4 +1,4 @@
-"""The smaller experiments on series, in their smallest form: they run, resume to the same numbers, and say what they found."""
+"""The smaller experiments on series, in their smallest form: they run, resume, and say what they found."""
 
 import json
 import sys

@@ -56,7 +56,8 @@ def triangular(name: str, data_dir: str | Path | None = None, *, seed: int = 0) 
     order = torch.randperm(len(sequences), generator=Generator().manual_seed(seed)).tolist()
     fifth = len(order) // 5
     parts = order[2 * fifth :], order[fifth : 2 * fifth], order[:fifth]
-    return Events(*(Series.of_events([sequences[i] for i in part]) for part in parts), until)
+    train, choose, test = (Series.of_events([sequences[i] for i in part]) for part in parts)
+    return Events(train, choose, test, until)
 
 
 def earthquakes(data_dir: str | Path | None = None) -> Events:
@@ -80,7 +81,8 @@ def earthquakes(data_dir: str | Path | None = None) -> Events:
         if content["events"].ndim != 2:
             raise DataError(f"{path}: expected events of shape (N, columns), found {content['events'].shape}")
         parts.append(Series.of_events(_sequences(path, content["events"][:, 0], content["lengths"], until)))
-    return Events(*parts, until)
+    train, choose, test = parts
+    return Events(train, choose, test, until)
 
 
 def _arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
@@ -121,7 +123,8 @@ def hawkes(
 
 
 def _hawkes(until: float, base: float, branching: float, decay: float, generator: Generator) -> list[float]:
-    t, excited, times = 0.0, 0.0, []
+    t, excited = 0.0, 0.0
+    times: list[float] = []
     while True:
         bound = base + excited  # the rate only falls until the next event
         wait, chance = torch.rand(2, generator=generator, dtype=torch.float64).tolist()

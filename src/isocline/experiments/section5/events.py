@@ -121,8 +121,10 @@ class EventRates(Reproduction):
             given = self._events(name)
             # In this unit of time there is one event, on average.
             unit = given.until * len(given.train) / int(given.train.lengths.sum())
-            parts = (iso.Series(x.ts / unit, x.values, x.observed) for x in (given.train, given.choose, given.test))
-            events = Events(*parts, given.until / unit)
+            train, choose, test = (
+                iso.Series(x.ts / unit, x.values, x.observed) for x in (given.train, given.choose, given.test)
+            )
+            events = Events(train, choose, test, given.until / unit)
             models = {model: self._fitted(name, model, events, unit, folder) for model in FITTED}
             if name in TRUE:
                 base, branching, decay = TRUE[name]
@@ -133,7 +135,8 @@ class EventRates(Reproduction):
 
     def _events(self, name: SetName) -> Events:
         if name == "made-up":
-            return Events(*(hawkes(20, MADE_UP, seed=self.seed + part) for part in range(3)), MADE_UP)
+            train, choose, test = (hawkes(20, MADE_UP, seed=self.seed + part) for part in range(3))
+            return Events(train, choose, test, MADE_UP)
         if name == "earthquakes":
             return earthquakes(self.data_dir)
         return triangular(name, self.data_dir, seed=self.seed)

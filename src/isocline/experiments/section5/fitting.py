@@ -13,7 +13,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from isocline.experiments.progress import Progress
+from isocline.experiments.progress import Progress, Stateful
 from isocline.experiments.run_folder import RunFolder
 
 LONGEST = 10.0
@@ -56,7 +56,7 @@ class Fit:
         steps = self.epochs * math.ceil(len(self.lengths) / self.batch_size)
         optimiser = Adam(self.model.parameters())
         schedule = OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
-        parts = {"model": self.model, "optimiser": optimiser, "schedule": schedule}
+        parts: dict[str, Stateful] = {"model": self.model, "optimiser": optimiser, "schedule": schedule}
         progress = Progress(folder, self.name, "epoch", parts)
         state = progress.restore() or {"losses": [], "best": {"score": -math.inf}}
         losses: list[float] = state["losses"]

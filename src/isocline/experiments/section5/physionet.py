@@ -143,8 +143,18 @@ class PhysioNet(Reproduction):
 
     def smaller(self) -> Self:
         """Few stays that nobody had, small networks, two epochs."""
-        small = {"width": 6, "units": 8, "latent": 4, "epochs": 2, "classifier_epochs": 2, "batch_size": 20}
-        return replace(self, stays="made-up", limit=60, noise=0.1, **small)
+        return replace(
+            self,
+            stays="made-up",
+            limit=60,
+            noise=0.1,
+            width=6,
+            units=8,
+            latent=4,
+            epochs=2,
+            classifier_epochs=2,
+            batch_size=20,
+        )
 
     def check(self) -> None:
         """Raises DataError: see `isocline.data.physionet2012`."""

@@ -51,7 +51,8 @@ class Periodic(nn.Module):
         zero = torch.zeros(len(ends), 1, dtype=torch.float64)
         _, integral = self.process(zero, ends.unsqueeze(0))  # one for all sequences that end at the same time
         rates = self.rate(events.ts.unsqueeze(2)).squeeze(2)
-        return torch.where(events.rows, rates, 1.0).log().sum(0) - integral[0, :, 0][place.flatten()]
+        total: Tensor = torch.where(events.rows, rates, 1.0).log().sum(0) - integral[0, :, 0][place.flatten()]
+        return total
 
 
 class Hawkes(nn.Module):
@@ -76,7 +77,8 @@ class Hawkes(nn.Module):
         excited = torch.cat([torch.zeros_like(ts[:1]), (sums[:-1] - decay * ts[1:]).exp()])
         rates = torch.where(events.rows, base + branching * decay * excited, 1.0)
         caused = torch.where(events.rows, -torch.expm1(-decay * (until - ts)), 0.0).sum(0)
-        return rates.log().sum(0) - base * until - branching * caused
+        total: Tensor = rates.log().sum(0) - base * until - branching * caused
+        return total
 
     def settings(self) -> tuple[float, float, float]:
         """Mu, alpha, beta."""
@@ -89,4 +91,5 @@ class Hawkes(nn.Module):
         base, branching, decay = self.logs.exp()
         since = ts.reshape(-1, 1, 1) - events.ts  # (S, T, B)
         excited = torch.where(events.rows & (since > 0), (-decay * since).exp(), 0.0).sum(1)
-        return base + branching * decay * excited
+        rates: Tensor = base + branching * decay * excited
+        return rates

@@ -92,7 +92,8 @@ class RecurrentProcess(nn.Module):
         # A rate of 1 where there is no event: log 0 would make the gradient nan.
         happened = torch.where(events.observed[events.rows], rates, 1.0).log().sum(1)
         parts = torch.cat([happened, happened.new_zeros(len(events))]) - integral[0].sum(1)
-        return parts.new_zeros(len(events)).index_add(0, gaps.series, parts)
+        total: Tensor = parts.new_zeros(len(events)).index_add(0, gaps.series, parts)
+        return total
 
     @torch.no_grad()
     def residuals(self, events: Series, until: "Tensor | float") -> Tensor:
@@ -123,7 +124,8 @@ class RecurrentProcess(nn.Module):
         series = torch.arange(len(events), device=ts.device)
         state, since = states[before, series], ts - begins[before, series]
         z, _ = self.between(state.flatten(0, 1), since.flatten().unsqueeze(0))
-        return self.between.intensity(z[0]).unflatten(0, ts.shape)
+        rates: Tensor = self.between.intensity(z[0]).unflatten(0, ts.shape)
+        return rates
 
     def _gaps(self, events: Series, until: "Tensor | float") -> "Gaps":
         states = self.states(events)
