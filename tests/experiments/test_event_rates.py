@@ -17,7 +17,7 @@ from isocline import cli
 from isocline.data.events import hawkes
 from isocline.data.located import located
 from isocline.experiments.processes import launched
-from isocline.experiments.reproduction import drawn, plain
+from isocline.experiments.reproduction import content, drawn
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.events import MADE_UP, TRUE, EventRates, EventRatesResults, Row, Shown, by_event
 from isocline.experiments.section5.rates import Constant, Hawkes, Periodic
@@ -86,8 +86,10 @@ def test_every_model_is_measured(small: EventRatesResults) -> None:
     for row in small.rows:
         assert -5 < row.log_likelihood < 5
         assert (row.p_value >= 0) is (row.model == "recurrent")
+    (table,) = small.tables()
+    assert [row[3] == "–" for row in table.rows] == [True, True, True, False, True]
     assert [len(points) for _, points in small.shown[0].rates] == [400] * 3
-    assert json.loads(json.dumps(plain(small), allow_nan=False))["rows"][4]["model"] == "truth"
+    assert json.loads(json.dumps(content(small), allow_nan=False))["rows"][4]["model"] == "truth"
 
 
 def test_units_of_time_do_not_show(small: EventRatesResults) -> None:

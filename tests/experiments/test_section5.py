@@ -17,7 +17,7 @@ from isocline import cli
 from isocline.data import DataError
 from isocline.experiments.processes import launched
 from isocline.experiments.registry import EXPERIMENTS
-from isocline.experiments.reproduction import Reproduction, Results, drawn, plain
+from isocline.experiments.reproduction import Reproduction, Results, content, drawn, plain
 from isocline.experiments.run_folder import RunFolder, RunFolderError
 from isocline.experiments.section5.figure8 import END, Figure8, Figure8Results, Watched
 from isocline.experiments.section5.figure10 import Figure10, Figure10Results, turning
@@ -48,7 +48,8 @@ def small(name: str) -> Results:
 def test_it_says_what_it_found(name: str) -> None:
     results = small(name)
     assert results.findings()
-    json.dumps(plain(results), allow_nan=False)
+    json.dumps(content(results), allow_nan=False)
+    assert all(len(row) == len(table.head) for table in results.tables() for row in table.rows)
     figure = results.plot()
     assert isinstance(figure, Figure)
     assert all(axes.get_xlabel() for axes in figure.axes)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import isocline as iso
 from isocline import cli
 from isocline.experiments.processes import launched
-from isocline.experiments.reproduction import drawn, plain
+from isocline.experiments.reproduction import content, drawn
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.fitting import Fit, batches
 from isocline.experiments.section5.physionet import Interpolation, Mortality, PhysioNet, PhysioNetResults
@@ -33,9 +33,12 @@ def test_every_encoder_is_measured(small: PhysioNetResults) -> None:
     for found in small.mortality:
         assert 0 <= found.area() <= 1
         assert found.curve[0] == (0.0, 0.0) and found.curve[-1] == (1.0, 1.0)
+    deaths, errors = small.tables()
+    assert [row[2] for row in deaths.rows] == ["0.833", "–", "–"]
+    assert len(errors.rows) == 2
     for one in small.interpolation:
         assert 0 < one.error < 1 and 0 < one.hidden < 1 and 0 < one.constant < 1
-    assert len(json.loads(json.dumps(plain(small), allow_nan=False))["mortality"]) == 3
+    assert len(json.loads(json.dumps(content(small), allow_nan=False))["mortality"]) == 3
 
 
 def test_the_figure(small: PhysioNetResults) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from math import log, nan
+from math import isnan, log, nan
 from pathlib import Path
 from typing import Literal, Self
 
@@ -17,6 +17,7 @@ from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.fitting import Fit, in_order, parameters
 from isocline.experiments.section5.rates import Constant, Hawkes, Periodic
+from isocline.experiments.tables import Table
 from isocline.models import Autonomous, RecurrentProcess, ks_test
 
 SetName = Literal[
@@ -93,7 +94,7 @@ class EventRates(Reproduction):
     """rtol = atol of the solves."""
     waves: int = 4
     """Of the periodic rate; its period is a day for earthquakes, and the time of observation for other sets."""
-    epochs: int = 60
+    epochs: int = 200
     """Of the recurrent model, of which the best by the sequences that are kept for this counts."""
     batch_size: int = 50
     """Sequences a step."""
@@ -266,6 +267,15 @@ class EventRatesResults(Results):
             )
         return found
 
+    def tables(self) -> tuple[Table, ...]:
+        """Likelihoods."""
+        rows = tuple(
+            (row.events, row.model, f"{row.log_likelihood:.4f}", _p(row.p_value), f"{row.parameters:,}")
+            for row in self.rows
+        )
+        head = "events", "rate", "log-likelihood by event", "p of its test", "params"
+        return (Table("Sequences that were not fitted to", head, rows),)
+
     def plot(self) -> Figure:
         """For each set the rates over a sequence, and the likelihoods."""
         figure = Figure(figsize=(11, 2.6 * len(self.shown)), layout="constrained")
@@ -284,3 +294,7 @@ class EventRatesResults(Results):
             right.barh(list(found), list(found.values()))
             right.set(xlabel="nats by event above constant")
         return figure
+
+
+def _p(value: float) -> str:
+    return "–" if isnan(value) else f"{value:.2g}"

@@ -18,6 +18,7 @@ from isocline.experiments.section5.figure10 import FRESH
 from isocline.experiments.section5.spiral_models import TrainConfig
 from isocline.experiments.section5.table2 import SETTINGS, Table2
 from isocline.experiments.section5.trained import latent_ode_of, table_of
+from isocline.experiments.tables import Table
 
 Points = tuple[tuple[float, float], ...]
 
@@ -142,18 +143,22 @@ class Figure11Results(Results):
         """Whether more observations help."""
         errors = [row.beyond for row in self.rows]
         falls = all(b < a for a, b in pairwise(errors))
-        shown = "; ".join(
-            f"{row.seen} seen, trained with {row.trained}: {row.within:.3f} within, {row.beyond:.3f} beyond, "
-            f"spread {row.spread:.3f}"
-            for row in self.rows
-        )
+        shown = ", ".join(f"{row.beyond:.3f} from {row.seen}" for row in self.rows)
         return (
             Finding(
                 "Figure 11: predictions of the latent ODE get better with the number of noisy observations.",
                 "yes" if falls else "in part" if errors[-1] < errors[0] else "no",
-                f"Root mean square errors on spirals that were not trained on, against those without noise: {shown}.",
+                f"Root mean square errors beyond what was observed, on spirals that were not trained on: {shown}.",
             ),
         )
+
+    def tables(self) -> tuple[Table, ...]:
+        """Errors."""
+        rows = tuple(
+            (str(r.seen), str(r.trained), *(f"{x:.3f}" for x in (r.within, r.beyond, r.spread))) for r in self.rows
+        )
+        head = "observations", "in training", "within", "beyond", "spread"
+        return (Table("Root mean square errors against spirals without noise", head, rows),)
 
     def plot(self) -> Figure:
         """A row a spiral, a column a number of observations."""

@@ -15,6 +15,7 @@ import isocline as iso
 from isocline.data import lynx_hare
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.tables import Table
 from isocline.models import Hybrid
 
 NAMES = ("alpha", "beta", "gamma", "delta", "hares at 0", "lynxes at 0", "sigma hares", "sigma lynxes")
@@ -284,6 +285,22 @@ class PeltsResults(Results):
                 f"{alone.forecast:.3f}. "
                 f"The unknown part is {100 * self.share:.0f} % of the known one. There are 21 years.",
             ),
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """The numbers, and the models."""
+        rows = tuple(
+            (s.name, f"{s.reference:.4g}", f"{s.mean:.4g}", f"{s.deviation:.2g}", f"{s.hybrid:.4g}")
+            for s in self.settings
+        )
+        models = tuple((m.name, f"{m.log_likelihood:.1f}", f"{m.forecast:.3f}") for m in self.models)
+        return (
+            Table(
+                "Lotka and Volterra's equations",
+                ("", "reference", "Laplace", "deviation", "beside an unknown part"),
+                rows,
+            ),
+            Table("Models", ("", "log-likelihood", "error of the forecast"), models),
         )
 
     def plot(self) -> Figure:

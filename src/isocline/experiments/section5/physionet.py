@@ -24,6 +24,7 @@ from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.fitting import Fit, in_order, parameters
 from isocline.experiments.section5.stay_models import TITLES, Classifier, Encoder, GapMethod, encoder, latent_ode
 from isocline.experiments.section5.stays import HOURS, Split, Units, features, made_up
+from isocline.experiments.tables import Table
 
 PAPER_ERROR = 2.118e-3
 """Mean square error of interpolation of the latent ODE with an ODE-RNN encoder, as published."""
@@ -351,6 +352,37 @@ class PhysioNetResults(Results):
             "died. The paper has half as many; here the classifier knows age, gender, height and unit, too.",
         )
 
+    def tables(self) -> tuple[Table, ...]:
+        """Areas under the curve, and errors."""
+        areas = tuple(
+            (
+                TITLES[m.encoder],
+                f"{m.area():.3f}",
+                _or_dash(PAPER_AUC.get(m.encoder)),
+                str(len(m.auc)),
+                f"{m.parameters:,}",
+            )
+            for m in self.mortality
+        )
+        errors = tuple(
+            (
+                TITLES[i.encoder],
+                f"{1e3 * i.error:.3f}",
+                f"{1e3 * i.hidden:.3f}",
+                f"{1e3 * i.constant:.3f}",
+                f"{i.parameters:,}",
+            )
+            for i in self.interpolation
+        )
+        return (
+            Table("Deaths: area under the curve", ("reads", "area", "paper's", "seeds", "params"), areas),
+            Table(
+                "Latent ODE: mean square error, times 1000",
+                ("encoder", "seen", "hidden", "mean of the channel", "params"),
+                errors,
+            ),
+        )
+
     def plot(self) -> Figure:
         """Receiver operating characteristics, and a stay that was reconstructed."""
         shown = self.interpolation[0].shown if self.interpolation else ()
@@ -364,6 +396,10 @@ class PhysioNetResults(Results):
         for axes, one in zip(others, shown, strict=True):
             _draw(axes, one)
         return figure
+
+
+def _or_dash(x: float | None) -> str:
+    return "–" if x is None else f"{x:.3f}"
 
 
 def _draw(axes: Axes, one: Shown) -> None:
