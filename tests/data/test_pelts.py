@@ -83,7 +83,7 @@ def test_without_a_folder_the_source_is_asked(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert len(lynx_hare().ts) == 3
-    assert asked == [pelts.SOURCE]
+    assert asked == [f"{pelts.SOURCE}{pelts.NAME}.zip"]
 
 
 def test_a_failed_download_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:

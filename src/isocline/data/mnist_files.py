@@ -1,21 +1,19 @@
 """MNIST from its four IDX files, wherever they are, checked byte for byte."""
 
 import hashlib
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
 import torch
 from torch import Tensor
 
 from isocline.data.errors import DataError
 from isocline.data.idx import parse_idx
 from isocline.data.images import ImageData
+from isocline.data.located import located
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-_HOW = "give a folder with --data-dir or ISOCLINE_DATA, or unset both to download"
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,7 @@ def mnist(data_dir: str | Path | None = None) -> ImageData:
     Raises:
         DataError: A file is missing, cannot be downloaded, is truncated, or not the original by its SHA-256.
     """
-    folder = data_dir or os.environ.get("ISOCLINE_DATA")
-    paths = [_find(file, Path(folder)) if folder else _download(file) for file in FILES]
+    paths = [located((file.name, f"{file.name}.gz"), "mnist", data_dir, MIRROR) for file in FILES]
     arrays = [parse_idx(_read(file, path), str(path)) for file, path in zip(FILES, paths, strict=True)]
     train_x, train_y, test_x, test_y = arrays
     return ImageData(_pixels(train_x), train_y.long(), _pixels(test_x), test_y.long())
@@ -74,23 +71,6 @@ def mnist(data_dir: str | Path | None = None) -> ImageData:
 
 def _pixels(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255.0).unsqueeze(1)
-
-
-def _find(file: RawFile, folder: Path) -> Path:
-    for place in (folder, folder / "mnist"):
-        for path in (place / file.name, place / f"{file.name}.gz"):
-            if path.is_file():
-                return path
-    raise DataError(f"{file.name}: expected raw or .gz, found neither in {folder} nor in {folder / 'mnist'}; {_HOW}")
-
-
-def _download(file: RawFile) -> Path:
-    name = f"{file.name}.gz"
-    try:
-        # The hash of the content is checked when it is read; that of the gz depends on who packed it.
-        return Path(pooch.retrieve(MIRROR + name, None, name, pooch.os_cache("isocline") / "mnist"))
-    except OSError as error:
-        raise DataError(f"{name}: could not be downloaded from {MIRROR} ({error}); {_HOW}") from error
 
 
 def _read(file: RawFile, path: Path) -> bytes:

@@ -3,21 +3,19 @@
 import hashlib
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 
-import pooch
 import torch
 
 from isocline.data.errors import DataError
+from isocline.data.located import located
 from isocline.models.series.batch import Series
 
 NAME = "hudson_lynx_hare.json"
 SIZE = 470
 SHA256 = "381934bf92c9f86e938da824fda8adcc0b5b43dd3c0eb62c0686006beea0893d"
-SOURCE = f"https://raw.githubusercontent.com/stan-dev/posteriordb/master/posterior_database/data/data/{NAME}.zip"
-_HOW = "give a folder with --data-dir or ISOCLINE_DATA, or unset both to download"
+SOURCE = "https://raw.githubusercontent.com/stan-dev/posteriordb/master/posterior_database/data/data/"
 
 
 def lynx_hare(data_dir: str | Path | None = None) -> Series:
@@ -36,26 +34,10 @@ def lynx_hare(data_dir: str | Path | None = None) -> Series:
     Raises:
         DataError: The file is missing, cannot be downloaded, is damaged, or not the original by its SHA-256.
     """
-    folder = data_dir or os.environ.get("ISOCLINE_DATA")
-    content = json.loads(_read(_find(Path(folder)) if folder else _download()))
+    path = located((NAME, f"{NAME}.zip"), "hudson_lynx_hare", data_dir, SOURCE)
+    content = json.loads(_read(path))
     ts, values = [0, *content["ts"]], [content["y_init"], *content["y"]]
     return Series.of([ts], [values], names=["Hudson Bay"], channels=["hare", "lynx"], dtype=torch.float64)
-
-
-def _find(folder: Path) -> Path:
-    for place in (folder, folder / "hudson_lynx_hare"):
-        for path in (place / NAME, place / f"{NAME}.zip"):
-            if path.is_file():
-                return path
-    raise DataError(f"{NAME}: expected raw or .zip, found neither in {folder} nor in {folder}/hudson_lynx_hare; {_HOW}")
-
-
-def _download() -> Path:
-    try:
-        # The hash of the content is checked when it is read; that of the zip depends on who packed it.
-        return Path(pooch.retrieve(SOURCE, None, f"{NAME}.zip", pooch.os_cache("isocline") / "hudson_lynx_hare"))
-    except OSError as error:
-        raise DataError(f"{NAME}.zip: could not be downloaded from {SOURCE} ({error}); {_HOW}") from error
 
 
 def _read(path: Path) -> bytes:

@@ -5,6 +5,12 @@ from isocline.experiments.section3.figure3 import Figure3
 from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section4.figure4 import Figure4
 from isocline.experiments.section4.figure5 import Figure5
+from isocline.experiments.section5.events import EventRates
+from isocline.experiments.section5.figure8 import Figure8
+from isocline.experiments.section5.figure10 import Figure10
+from isocline.experiments.section5.figure11 import Figure11
+from isocline.experiments.section5.pelts import Pelts
+from isocline.experiments.section5.physionet import PhysioNet
 from isocline.experiments.section5.table2 import Table2
 from isocline.experiments.section6.drift import Drift
 from isocline.experiments.section6.gradient_error import GradientError
@@ -19,10 +25,16 @@ EXPERIMENTS: dict[str, type[Reproduction]] = {
     "figure4": Figure4,
     "figure5": Figure5,
     "table2": Table2,
+    "physionet": PhysioNet,
+    "figure8": Figure8,
+    "figure10": Figure10,
+    "figure11": Figure11,
+    "pelts": Pelts,
     "drift": Drift,
     "lanes": Lanes,
     "nfe": Nfe,
     "gradient-error": GradientError,
     "memory": Memory,
     "picard": Picard,
+    "events": EventRates,  # last: its files are nowhere to be downloaded in the form it reads
 }

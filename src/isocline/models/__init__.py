@@ -14,7 +14,8 @@ from isocline.models.series.latent_ode import LatentODE
 from isocline.models.series.noise import GaussianNoise
 from isocline.models.series.ode_rnn import ODERNN, GRUField
 from isocline.models.series.process import PoissonProcess, ks_test
-from isocline.models.series.recurrence import Recurrence, encode
+from isocline.models.series.recurrence import Recurrence, encode, read
+from isocline.models.series.recurrent_process import RecurrentProcess
 
 __all__ = [
     "CNF",
@@ -35,6 +36,7 @@ __all__ = [
     "NeuralODE",
     "PoissonProcess",
     "Recurrence",
+    "RecurrentProcess",
     "Regularised",
     "Series",
     "SeriesODE",
@@ -44,4 +46,5 @@ __all__ = [
     "encode",
     "flow_matching_loss",
     "ks_test",
+    "read",
 ]

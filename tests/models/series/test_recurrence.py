@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import isocline as iso
-from isocline.models import GRUD, ODERNN, DecayRNN, Forecaster, GaussianNoise, GRUField, encode
+from isocline.models import GRUD, ODERNN, DecayRNN, Forecaster, GaussianNoise, GRUField, encode, read
 from models.series.make import CELLS, cell, draw, gradients, irregular
 
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -130,6 +130,31 @@ def test_one_step_of_euler_in_the_field_of_a_gru() -> None:
 def test_the_encoder_needs_a_t0_before_all_observations() -> None:
     with pytest.raises(ValueError, match=r"start at t0=1, but one has an observation at 0\.5"):
         encode(cell("GapRNN", 1), iso.Series.of([[0.5, 2.0]], [[1.0, 1.0]], dtype=torch.float64), 1.0)
+
+
+@every_cell
+def test_read_forwards_is_encode_of_the_mirrored_series(name: str) -> None:
+    series, model = irregular(), cell(name)
+    end = torch.tensor([2.5, 3.0, 2.2, 4.0], dtype=torch.float64)
+    holes = torch.where(series.observed, series.values, torch.nan)
+    ts, values = [], []
+    for i, n in enumerate(series.lengths.tolist()):
+        ts.append(end[i] - series.ts[:n, i])
+        values.append(holes[:n, i])
+    mirrored = iso.Series.of(ts, values, dtype=torch.float64)
+    torch.testing.assert_close(read(model, series, end), encode(model, mirrored, 0.0), rtol=0, atol=1e-12)
+
+
+@every_cell
+def test_padding_has_no_influence_forwards(name: str) -> None:
+    series, model = irregular(), cell(name)
+    together = read(model, longer(series, 3), 4.0)[: len(series)]
+    torch.testing.assert_close(read(model, series, 4.0), together, rtol=0, atol=1e-12)
+
+
+def test_a_series_is_not_read_until_before_its_end() -> None:
+    with pytest.raises(ValueError, match=r"read until 0\.5, but one has an observation at .*series\.until"):
+        read(cell("GRUD"), irregular(), 0.5)
 
 
 # Autoregressive models

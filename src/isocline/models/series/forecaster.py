@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from isocline.models.series.batch import Series
 from isocline.models.series.noise import GaussianNoise
-from isocline.models.series.recurrence import Recurrence, step
+from isocline.models.series.recurrence import Recurrence, gaps_until, readings, step
 
 
 class Forecaster(nn.Module):
@@ -42,9 +42,9 @@ class Forecaster(nn.Module):
         """Return the mean of each observation given those before it, (T, B, C)."""
         gaps = torch.cat([series.ts.diff(dim=0), torch.zeros_like(series.ts[:1])])
         h, means = self.cell.start(series.values[0]), []
-        for x, observed, gap in zip(series.values, series.observed, gaps, strict=True):
+        for reading in readings(series, gaps):
             means.append(self.decoder(h))
-            h = step(self.cell, h, x, observed, gap)
+            h = step(self.cell, h, reading)
         return torch.stack(means)
 
     def log_likelihood(self, series: Series) -> Tensor:
@@ -71,15 +71,12 @@ class Forecaster(nn.Module):
                 "ts must not decrease, nor begin before the last observation; an autoregressive model predicts what "
                 "comes next: give it series.until(ts[0])"
             )
-        # The last observation of a series is followed by the first time asked for, not by its padding.
-        last = torch.arange(len(series.ts), device=ts.device).unsqueeze(1) == series.lengths - 1
-        following = torch.cat([series.ts[1:], ts[:1].expand(1, len(series))])
-        gaps = torch.where(last, ts[0], following) - series.ts
         h = self.cell.start(series.values[0])
-        for x, observed, gap in zip(series.values, series.observed, gaps, strict=True):
-            h = step(self.cell, h, x, observed, torch.where(observed.any(1), gap, 0.0))
+        for reading in readings(series, gaps_until(series, ts[0])):
+            h = step(self.cell, h, reading)
         means = []
         for gap in [*ts.diff(), ts.new_zeros(())]:
             means.append(mean := self.decoder(h))
-            h = step(self.cell, h, mean, torch.ones_like(mean, dtype=torch.bool), gap.expand(len(series)))
+            wait = gap.to(mean.dtype).expand(len(series), 1)
+            h = self.cell.evolve(self.cell.observe(h, mean, torch.ones_like(mean), wait), wait)
         return torch.stack(means)

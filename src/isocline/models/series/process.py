@@ -128,11 +128,7 @@ class PoissonProcess(nn.Module):
             Brown, Barbieri, Ventura, Kass & Frank 2002, Neural Computation 14, doi:10.1162/08997660252741149.
         """
         _, integral = self(z0, with_end(events, until))
-        whole = integral[-1].T.flatten()  # kind by kind, series by series
-        before = (whole.cumsum(0) - whole).reshape(integral.shape[2], -1).T
-        clock = (integral[:-1] + before).permute(2, 1, 0)[events.observed.permute(2, 1, 0)]
-        gaps: Tensor = clock.diff(prepend=clock.new_zeros(1))
-        return gaps
+        return on_its_clock(integral[:-1], integral[-1], events.observed)
 
     @torch.no_grad()
     def sample(
@@ -174,6 +170,20 @@ class Counting(nn.Module):
         """Return both derivatives."""
         z, _ = state
         return self.field(t, z), self.intensity(z)
+
+
+def on_its_clock(integral: Tensor, whole: Tensor, observed: Tensor) -> Tensor:
+    """Return the gaps (N,) between events on the clock of their rate, kind by kind, series by series.
+
+    Args:
+        integral: of the rates up to each time, (T, B, C).
+        whole: up to the end, (B, C).
+        observed: which are events, (T, B, C).
+    """
+    flat = whole.T.flatten()
+    before = (flat.cumsum(0) - flat).reshape(whole.shape[1], -1).T
+    clock = (integral + before).permute(2, 1, 0)[observed.permute(2, 1, 0)]
+    return clock.diff(prepend=clock.new_zeros(1))
 
 
 def with_end(events: Series, until: "Tensor | float") -> Tensor:

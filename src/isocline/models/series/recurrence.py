@@ -11,8 +11,8 @@ from isocline.models.series.batch import Series
 class Recurrence(nn.Module, ABC):
     """A hidden state (B, size) that changes at observations, and between them.
 
-    Backwards it encodes a series (``encode``), for a ``LatentODE``; forwards it predicts one (``Forecaster``). It sees
-    times only as lengths of gaps, which are positive in both directions.
+    Backwards it encodes a series (``encode``), for a ``LatentODE``; forwards it sums one up (``read``) or predicts it
+    (``Forecaster``). It sees times only as lengths of gaps, which are positive in both directions.
 
     Attributes:
         size: numbers of the hidden state.
@@ -40,11 +40,21 @@ class Recurrence(nn.Module, ABC):
         """Return the state a time ``gap`` (B, 1) later; where that is 0 it must be the same."""
 
 
-def step(cell: Recurrence, h: Tensor, x: Tensor, observed: Tensor, gap: Tensor) -> Tensor:
-    """Return the state a gap (B,) behind an observation: what was not observed at all leaves no trace."""
-    gap = gap.to(x.dtype).unsqueeze(1)
-    after = cell.observe(h, x, observed.to(x.dtype), gap)
-    return cell.evolve(torch.where(observed.any(1, keepdim=True), after, h), gap)
+Reading = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Values (B, C), where there are some, 0 or 1, (B, C), whether there are any, bool (B, 1), the gap behind, (B, 1)."""
+
+
+def readings(series: Series, gaps: Tensor) -> list[Reading]:
+    """Return the rows of a series as ``step`` takes them, from gaps (T, B)."""
+    dtype = series.values.dtype
+    parts = series.values, series.observed.to(dtype), series.rows.unsqueeze(2), gaps.to(dtype).unsqueeze(2)
+    return list(zip(*(part.unbind(0) for part in parts), strict=True))
+
+
+def step(cell: Recurrence, h: Tensor, reading: Reading) -> Tensor:
+    """Return the state a gap behind an observation: what was not observed at all leaves no trace."""
+    x, mask, seen, gap = reading
+    return cell.evolve(torch.where(seen, cell.observe(h, x, mask, gap), h), gap)
 
 
 def encode(cell: Recurrence, series: Series, t0: float | None) -> Tensor:
@@ -62,8 +72,34 @@ def encode(cell: Recurrence, series: Series, t0: float | None) -> Tensor:
             "earlier t0, or t0=None to start each at its own first observation"
         )
     start = series.ts[:1] if t0 is None else torch.full_like(series.ts[:1], t0)
-    gaps = torch.cat([start, series.ts]).diff(dim=0)
     h = cell.start(series.values[0])
-    for row in reversed(range(len(gaps))):
-        h = step(cell, h, series.values[row], series.observed[row], gaps[row])
+    for reading in reversed(readings(series, torch.cat([start, series.ts]).diff(dim=0))):
+        h = step(cell, h, reading)
     return h
+
+
+def read(cell: Recurrence, series: Series, until: "Tensor | float") -> Tensor:
+    """Read all series forwards, from the first observation of each to ``until``: one time, or (B,).
+
+    Returns:
+        The state (B, size) then; for a classifier, say.
+
+    Raises:
+        ValueError: a series has a time after that.
+    """
+    end = torch.as_tensor(until, dtype=series.ts.dtype, device=series.ts.device)
+    if bool((series.ts[-1] > end).any()):
+        raise ValueError(
+            f"series are to be read until {end.min().item():.6g}, but one has an observation at "
+            f"{series.ts.max().item():.6g}; leave later ones out: series.until(t)"
+        )
+    h = cell.start(series.values[0])
+    for reading in readings(series, gaps_until(series, end)):
+        h = step(cell, h, reading)
+    return h
+
+
+def gaps_until(series: Series, end: Tensor) -> Tensor:
+    """Return the time (T, B) from each observation to the next, from the last to the end, () or (B,); 0 in padding."""
+    last = torch.arange(len(series.ts), device=series.ts.device).unsqueeze(1) == series.lengths - 1
+    return torch.where(last, end, torch.cat([series.ts[1:], series.ts[-1:]])) - series.ts

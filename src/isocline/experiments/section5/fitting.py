@@ -1,0 +1,112 @@
+"""A model of series, fitted by batches of about equal length; it resumes to the same numbers."""
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from isocline.experiments.progress import Progress, Stateful
+from isocline.experiments.run_folder import RunFolder
+
+LONGEST = 10.0
+"""Gradients are cut to this norm."""
+SHUFFLED = 16
+"""Batches' worth of series that are drawn together, and then sorted by length."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model is fitted.
+
+    Attributes:
+        name: Of checkpoint and metrics.
+        model: What is fitted.
+        lengths: Of the series, (N,); batches are of series of about equal length, so that little of them is padding.
+        loss: The loss of a batch, from the places of its series and how much of the training is done, 0 to 1.
+        epochs: Passes over the series.
+        batch_size: Series a step.
+        learning_rate: Peak of the one-cycle schedule of Adam.
+        seed: Of what is drawn.
+        every: Epochs from one checkpoint to the next.
+        score: What is to be high, on series kept for this; the model ends as it was where that was highest. None: as it
+            is after the last epoch.
+    """
+
+    name: str
+    model: nn.Module
+    lengths: Tensor
+    loss: Callable[[Tensor, float], Tensor]
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    every: int = 1
+    score: Callable[[], float] | None = None
+
+    def run(self, folder: RunFolder) -> tuple[float, ...]:
+        """Trains from the folder's checkpoint, if there is one, to the end; the mean loss of each epoch."""
+        steps = self.epochs * math.ceil(len(self.lengths) / self.batch_size)
+        optimiser = Adam(self.model.parameters())
+        schedule = OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
+        parts: dict[str, Stateful] = {"model": self.model, "optimiser": optimiser, "schedule": schedule}
+        progress = Progress(folder, self.name, "epoch", parts)
+        state = progress.restore() or {"losses": [], "best": {"score": -math.inf}}
+        losses: list[float] = state["losses"]
+        best: dict[str, Any] = state["best"]
+        progress.forget(after=len(losses))
+        # disable=None: no bar where the output is not a terminal
+        for epoch in tqdm(range(len(losses), self.epochs), initial=len(losses), desc=self.name, disable=None):
+            losses.append(self._epoch(epoch, optimiser, schedule))
+            record = {"model": self.name, "epoch": epoch + 1, "loss": losses[-1]}
+            if self.score is not None:
+                record["score"] = self.score()
+                if record["score"] > best["score"]:
+                    best = {"score": record["score"], "model": deepcopy(self.model.state_dict())}
+            if len(losses) % self.every == 0 or len(losses) == self.epochs:
+                progress.leave(record, losses=losses, best=best)
+        if "model" in best:
+            self.model.load_state_dict(best["model"])
+        return tuple(losses)
+
+    def _epoch(self, epoch: int, optimiser: Adam, schedule: OneCycleLR) -> float:
+        total = torch.zeros(())
+        self.model.train()
+        with torch.random.fork_rng(devices=[]):
+            # Seeded anew each epoch: a resumed run draws the same numbers without a generator's saved state.
+            torch.manual_seed(1_000_003 * self.seed + epoch)
+            for batch in batches(self.lengths, self.batch_size):
+                optimiser.zero_grad()
+                loss = self.loss(batch, schedule.last_epoch / schedule.total_steps)
+                loss.backward()
+                clip_grad_norm_(self.model.parameters(), LONGEST)
+                optimiser.step()
+                schedule.step()
+                total += len(batch) * loss.detach()
+        self.model.eval()
+        return total.item() / len(self.lengths)
+
+
+def batches(lengths: Tensor, size: int) -> Iterator[Tensor]:
+    """Places of all series once, in random order, so many at a time, those of a batch of about equal length."""
+    for drawn in torch.randperm(len(lengths)).split(SHUFFLED * size):
+        pieces = drawn[lengths[drawn].argsort()].split(size)
+        for place in torch.randperm(len(pieces)).tolist():
+            yield pieces[place]
+
+
+def in_order(count: int, size: int) -> Iterator[Tensor]:
+    """Places of all series once, in order, so many at a time: for measuring."""
+    yield from torch.arange(count).split(size)
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in model.parameters())
