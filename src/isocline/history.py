@@ -1,7 +1,9 @@
 """The autograd graph behind tensors: which leaves they come from."""
 
 from collections.abc import Iterable
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
@@ -18,6 +20,32 @@ def own_leaf(x: Tensor) -> Tensor:
 def is_own(leaf: Tensor) -> bool:
     """Whether a leaf was made by ``own_leaf``."""
     return hasattr(leaf, "_isocline_own")
+
+
+class _Abreast(torch.autograd.Function):
+    """Identity."""
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.view_as(x) for x in tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return bars
+
+
+def abreast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the same tensors as outputs of one node, to be differentiated by together.
+
+    Before ``torch.autograd.grad`` pulls anything it visits each node whose history is at least as long as the shortest
+    of its inputs' histories: all there ever were if one of them is a leaf. Behind one node that is only what was
+    computed from these tensors.
+    """
+    return cast(tuple[Tensor, ...], _Abreast.apply(*tensors))
 
 
 def walk(outputs: Iterable[Tensor], since: int = 0) -> tuple[list[Tensor], list[Edge]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isocline.history import is_own, own_leaf, walk
+from isocline.history import abreast, is_own, own_leaf, walk
 from isocline.layout import as_reals
 from isocline.numbers import Number, spread, time_dtype
 from isocline.solvers.base import Field
@@ -55,8 +55,11 @@ def linearize(
         return near if create_graph else Linear(*(part.detach() for part in near))
     with torch.inference_mode(mode=False), torch.enable_grad():
         t, y = (x if create_graph and x.requires_grad else own_leaf(x) for x in (spread(t, like), y))
+        behind = not (is_own(t) and is_own(y))
+        if behind:
+            t, y = abreast(t, y)
         dy = f(t, y)
-        create_graph = create_graph and _differentiable(dy, t, y)
+        create_graph = create_graph and (behind or _differentiable(dy))
         if jacobian is not None:
             parts = dy, given(jacobian, f, t, y), _slope(dy, t, create_graph)
         elif dy.requires_grad:
@@ -97,10 +100,8 @@ def count(f: Field) -> None:
         f.count_jacobian()
 
 
-def _differentiable(dy: Tensor, t: Tensor, y: Tensor) -> bool:
+def _differentiable(dy: Tensor) -> bool:
     """Whether dy depends on anything that requires grad besides what was made here."""
-    if not (is_own(t) and is_own(y)):
-        return True
     return not all(map(is_own, walk([dy])[0]))
 
 
@@ -131,7 +132,7 @@ def _of_parts(jacobian: Tensor) -> Tensor:
 
 def _slope(dy: Tensor, t: Tensor, create_graph: bool) -> Tensor:
     """Return the derivative of dy (L, n) with respect to t (L,): two passes, as ``v -> v^T f_t`` is linear in v."""
-    v = torch.zeros_like(dy, requires_grad=True)
+    v, _ = abreast(torch.zeros_like(dy, requires_grad=True), dy)
     product = None
     if dy.requires_grad:
         (product,) = torch.autograd.grad(dy, t, v, create_graph=True, allow_unused=True)
