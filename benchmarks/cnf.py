@@ -7,11 +7,11 @@ rtol = atol = 1e-5, its gradient, a step of Adam. The field has 64 hidden units,
 of three layers, 32 wide, of the time: the sizes of torchdiffeq's own CNF example. The weights are those after some
 training, for at the start the field is nearly zero and there is little to solve.
 
-torchdiffeq gets the field written as in its example (a product of matrices for each hidden unit, then the sum; the trace
-by ``torch.autograd.grad``, a dimension at a time), and also as it is written here, so that what the solver does and what
-the field does can be told apart; this library solves the field with its closed form of the trace, and without it, by
-``ExactTrace`` for any field. Losses and gradients are compared with accurate ones before anything is timed; all are timed in
-turns in one process. The ratio is torchdiffeq's odeint_adjoint over each.
+torchdiffeq gets the field written as in its example (a product of matrices for each hidden unit, then the sum; the
+trace by ``torch.autograd.grad``, a dimension at a time), and also as it is written here, so that what the solver does
+and what the field does can be told apart; this library solves the field with its closed form of the trace, and
+without it, by ``ExactTrace`` for any field. Losses and gradients are compared with accurate ones before anything is
+timed; all are timed in turns in one process. The ratio is torchdiffeq's odeint_adjoint over each.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Data as plain tensors.
 
-``digits`` (embedded in scikit-learn); ``mnist`` and ``lynx_hare`` (from files or the network); made here and seeded,
-``spirals``, and ``POINTS`` in two dimensions; ``POTENTIALS``, densities in two dimensions up to a factor.
+``digits`` and ``table_split`` (embedded in scikit-learn); ``mnist`` and ``lynx_hare`` (from files or the network); made
+here and seeded, ``spirals``, and ``POINTS`` in two dimensions; ``POTENTIALS``, densities in two dimensions up to a
+factor.
 """
 
 from isocline.data.errors import DataError
@@ -12,6 +13,7 @@ from isocline.data.pelts import lynx_hare
 from isocline.data.points import POINTS
 from isocline.data.potentials import POTENTIALS, log_normaliser
 from isocline.data.spirals import Spirals, spirals
+from isocline.data.tables import TableName, TableSplit, table_split
 
 __all__ = [
     "POINTS",
@@ -19,10 +21,13 @@ __all__ = [
     "DataError",
     "ImageData",
     "Spirals",
+    "TableName",
+    "TableSplit",
     "digits",
     "log_normaliser",
     "lynx_hare",
     "mnist",
     "parse_idx",
     "spirals",
+    "table_split",
 ]
