@@ -68,9 +68,9 @@ class Densities(Reproduction):
     with pairs by optimal transport."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the field's hidden layers."""
-    iterations: int = 4000
+    iterations: int = 3000
     """Of Adam, by maximum likelihood."""
-    matching_iterations: int = 20_000
+    matching_iterations: int = 10_000
     """Of Adam, by flow matching."""
     learning_rate: float = 3e-3
     """It falls to zero like half a cosine."""
@@ -80,9 +80,7 @@ class Densities(Reproduction):
     """Points of an iteration, drawn anew for each."""
     tolerance: float = 1e-3
     """rtol = atol of the solves in training; measured is at 1e-5, for each point."""
-    compiled: bool = True
-    """Compile the solves of the training; needs a C++ compiler."""
-    every: int = 200
+    every: int = 150
     """Iterations by maximum likelihood from one checkpoint to the next; flow matching makes ten times as many."""
     test: int = 10_000
     """Points for likelihood and evaluations."""
@@ -104,7 +102,6 @@ class Densities(Reproduction):
             learning_rate=1e-2,
             batch_size=64,
             tolerance=1e-2,
-            compiled=False,
             every=8,
             test=300,
             shown=100,
@@ -122,7 +119,7 @@ class Densities(Reproduction):
             field = FFJORDField(2, self.hidden)
         solving = training in ("FFJORD", "RNODE")
         trained = iso.Regularised(field, kinetic=True, jacobian=True) if training == "RNODE" else field
-        flow = iso.CNF(trained, 2, rtol=self.tolerance, atol=self.tolerance, compile=self.compiled)
+        flow = iso.CNF(trained, 2, rtol=self.tolerance, atol=self.tolerance)
         fit = Fit(
             name=f"{name.replace(' ', '-')}-{training}",
             flow=flow,

@@ -35,7 +35,8 @@ def show(axes: Axes, picture: Picture, reach: float, title: str) -> None:
 
 def scatter(axes: Axes, points: Sequence[Sequence[float]], reach: float, title: str) -> None:
     """Draws points in the square from -reach to reach."""
-    axes.scatter(*zip(*points, strict=True), s=2, linewidths=0)
+    x, y = zip(*points, strict=True)
+    axes.scatter(x, y, s=2, linewidths=0)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title, fontsize="medium")
 
