@@ -87,7 +87,7 @@ class Tabular(Reproduction):
     """Widths of the hidden layers of all three."""
     transforms: int = 3
     """Of the spline flow."""
-    cnf_iterations: int = 1000
+    cnf_iterations: int = 2000
     """Of AdamW."""
     iterations: int = 3000
     """Of the other two models."""
