@@ -15,7 +15,7 @@ import torch
 import isocline as iso
 from isocline.experiments import registry
 from isocline.experiments.processes import launched
-from isocline.experiments.reproduction import drawn, plain
+from isocline.experiments.reproduction import content, drawn
 from isocline.experiments.run_folder import RunFolder
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -69,8 +69,8 @@ by many methods; their derivatives by the start; and nets of the paper's kind.""
 def measure(name: str) -> None:
     results = EXPERIMENTS[name]().run(RunFolder(DOCS, {}), launched())
     versions = {"python": platform.python_version(), "torch": torch.__version__, "isocline": iso.__version__}
-    about = {"command": f"isocline reproduce {name}", "versions": versions, "findings": plain(results.findings())}
-    text = json.dumps({**about, **plain(results)}, indent=1, allow_nan=False)
+    about = {"command": f"isocline reproduce {name}", "versions": versions}
+    text = json.dumps({**about, **content(results)}, indent=1, allow_nan=False)
     results_of(name).write_text(text + "\n")
     results_of(name).with_suffix(".png").write_bytes(drawn(results.plot(), "png"))
 

@@ -23,7 +23,8 @@ def test_a_run_opens_as_it_was_created(run: RunFolder) -> None:
     assert RunFolder.open(run.path).config == {"seed": 3}
     versions = json.loads((run.path / "versions.json").read_text())
     assert versions["torch"] == torch.__version__
-    assert set(versions) == {"python", "torch", "isocline", "platform", "threads"}
+    assert versions["command"].startswith("isocline ")
+    assert set(versions) == {"command", "python", "torch", "isocline", "platform", "threads"}
 
 
 def test_a_run_is_never_overwritten(run: RunFolder) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from isocline import cli
 from isocline.experiments import registry
 from isocline.experiments.processes import launched
-from isocline.experiments.reproduction import Finding, Reproduction, Results, drawn, plain, table
+from isocline.experiments.reproduction import Finding, Reproduction, Results, drawn, findings_table, plain
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section6.differentiate import exact_gradient
 from isocline.experiments.section6.drift import CASES, Drift, DriftResults
@@ -103,7 +103,9 @@ def test_numbers_that_json_lacks_become_words() -> None:
 
 
 def test_the_table_has_a_row_for_each_finding() -> None:
-    assert table((Finding("a", "yes", "b"), Finding("c", "no", "d"))).row_count == 2
+    (table,) = findings_table((Finding("a", "yes", "b"), Finding("c", "no", "d")))
+    assert table.rows == (("a", "yes", "b"), ("c", "no", "d"))
+    assert findings_table(()) == ()
 
 
 # Drift

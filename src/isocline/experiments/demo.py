@@ -5,7 +5,6 @@ from typing import Self
 
 from lightning_fabric import Fabric
 from matplotlib.figure import Figure
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data import digits
@@ -17,6 +16,7 @@ from isocline.experiments.section3.comparison import Row, compare, table
 from isocline.experiments.section3.demo_figure import demo_figure
 from isocline.experiments.section3.tolerance import Point, sweep
 from isocline.experiments.section3.training import TrainConfig
+from isocline.experiments.tables import Table
 
 MODELS: tuple[ModelName, ...] = ("resnet", "rknet", "odenet")
 
@@ -75,6 +75,6 @@ class DemoResults(Results):
         """Accuracy and cost by tolerance, and a slope field."""
         return demo_figure(self.points, self.rtol)
 
-    def show(self, console: Console) -> None:
-        """The table."""
-        console.print(table(self.rows, beside_paper=False))
+    def tables(self) -> tuple[Table, ...]:
+        """Error and cost."""
+        return (table(self.rows, beside_paper=False),)

@@ -12,12 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from isocline.experiments.command import Command
 from isocline.experiments.processes import launched
 from isocline.experiments.run_folder import RunFolder, RunFolderError
 from isocline.experiments.settings import restored
+from isocline.experiments.tables import Table
 
 Verdict = Literal["yes", "in part", "no"]
 
@@ -48,9 +48,9 @@ class Results(ABC):
     def plot(self) -> Figure:
         """Draws them."""
 
-    def show(self, console: Console) -> None:
-        """Prints them."""
-        console.print(table(self.findings()))
+    def tables(self) -> tuple[Table, ...]:
+        """The numbers that a reader wants to see, beside the findings; most experiments show them in the figure."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -133,24 +133,25 @@ class Reproduction(Command):
 
 def leave(results: Results, folder: RunFolder, name: str) -> None:
     """Writes results and figure into the folder, and prints them."""
-    content = {"experiment": name, "findings": plain(results.findings()), **plain(results)}
-    folder.write_json("results.json", content)
+    folder.write_json("results.json", {"experiment": name, **content(results)})
     figure = results.plot()
     paths = [folder.write(f"figure.{form}", drawn(figure, form)) for form in ("png", "svg")]
     console = Console()
-    results.show(console)
+    for table in (*results.tables(), *findings_table(results.findings())):
+        console.print(table.printed())
     console.print(f"results and figure: {folder.path}, {paths[0]}", soft_wrap=True)
 
 
-def table(findings: tuple[Finding, ...]) -> Table:
-    """The findings, a row each."""
-    shown = Table(title="What is claimed, and what was found", show_lines=True)
-    shown.add_column("claim", ratio=2)
-    shown.add_column("holds here", no_wrap=True)
-    shown.add_column("found", ratio=3)
-    for finding in findings:
-        shown.add_row(finding.claim, finding.holds, finding.found)
-    return shown
+def content(results: Results) -> dict[str, Any]:
+    """All that was found as JSON has it: what it says, tables, and the numbers themselves."""
+    return {"findings": plain(results.findings()), "tables": plain(results.tables()), **plain(results)}
+
+
+def findings_table(findings: tuple[Finding, ...]) -> tuple[Table, ...]:
+    """The findings, a row each; nothing if there are none."""
+    rows = tuple((finding.claim, finding.holds, finding.found) for finding in findings)
+    title = "What is claimed, and what was found"
+    return (Table(title, ("claim", "holds here", "found"), rows),) if rows else ()
 
 
 def drawn(figure: Figure, form: str) -> bytes:

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -148,6 +150,7 @@ def _line(error: Exception) -> str:
 
 def _versions() -> Record:
     return {
+        "command": shlex.join(["isocline", *sys.argv[1:]]),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "isocline": version("isocline"),

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from lightning_fabric import Fabric
-from rich.table import Table
 from torch.nn.functional import cross_entropy
 
 from isocline.data import ImageData
@@ -13,6 +12,7 @@ from isocline.experiments.memory import peak_memory
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.classifiers import ABOUT, Classifier, ModelName, build_classifier
 from isocline.experiments.section3.training import TrainConfig, Training
+from isocline.experiments.tables import Table
 
 
 @dataclass(frozen=True)
@@ -111,23 +111,19 @@ def step_memory(model: Classifier, data: ImageData, batch_size: int) -> int:
 
 def table(rows: Sequence[Row], beside_paper: bool) -> Table:
     """The rows, and if wanted the paper's numbers beside them, which are for MNIST."""
-    shown = Table(title="Test error against cost, after R. T. Q. Chen et al. (arXiv 1806.07366), Table 1")
-    shown.add_column("model")
-    for heading in ("test error (%)", "params", "NFE forward", "NFE backward", "step peak (MB)", "training (s)"):
-        shown.add_column(heading, justify="right")
-    for row in rows:
-        about = ABOUT[row.model]
-        error, parameters = row.error(), f"{row.parameters:,}"
-        if beside_paper and about.paper_error is not None:
-            error, parameters = f"{error} ({about.paper_error:.2f})", f"{parameters} ({about.paper_parameters} M)"
-        shown.add_row(
-            about.title,
-            error,
-            parameters,
-            *("–" if n is None else f"{n:.1f}" for n in (row.nfe_forward, row.nfe_backward)),
-            f"{row.peak_memory:.1f}",
-            f"{row.seconds:.0f}",
-        )
-    if beside_paper:
-        shown.caption = "in brackets: the paper's"
-    return shown
+    costs = "params", "NFE forward", "NFE backward", "step peak (MB)", "training (s)"
+    return Table(
+        "Test error against cost, after R. T. Q. Chen et al. (arXiv 1806.07366), Table 1",
+        ("model", "test error (%)", *costs),
+        tuple(_cells(row, beside_paper) for row in rows),
+        "in brackets: the paper's" if beside_paper else "",
+    )
+
+
+def _cells(row: Row, beside_paper: bool) -> tuple[str, ...]:
+    about = ABOUT[row.model]
+    error, parameters = row.error(), f"{row.parameters:,}"
+    if beside_paper and about.paper_error is not None:
+        error, parameters = f"{error} ({about.paper_error:.2f})", f"{parameters} ({about.paper_parameters} M)"
+    evaluations = ("–" if n is None else f"{n:.1f}" for n in (row.nfe_forward, row.nfe_backward))
+    return about.title, error, parameters, *evaluations, f"{row.peak_memory:.1f}", f"{row.seconds:.0f}"

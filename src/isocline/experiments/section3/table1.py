@@ -7,7 +7,6 @@ from typing import Self
 from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data.named import ImageName, named
@@ -18,6 +17,7 @@ from isocline.experiments.section3.classifiers import ABOUT, MODEL_NAMES, ModelN
 from isocline.experiments.section3.comparison import Row, compare, table
 from isocline.experiments.section3.growth import Cost, Growing, Line, line, measured
 from isocline.experiments.section3.training import TrainConfig
+from isocline.experiments.tables import Table
 
 SETTINGS = TrainConfig(epochs=8, shift=2)
 
@@ -129,7 +129,6 @@ class Table1Results(Results):
         axes.set(xscale="log", yscale="log", xlabel="residual blocks, or evaluations of the field")
         axes.legend()
 
-    def show(self, console: Console) -> None:
-        """The table, then what it says."""
-        console.print(table(self.rows, beside_paper=True))
-        super().show(console)
+    def tables(self) -> tuple[Table, ...]:
+        """The paper's, with what else was measured."""
+        return (table(self.rows, beside_paper=True),)

@@ -8,8 +8,6 @@ import torch
 from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tyro.conf import OmitArgPrefixes
 
@@ -27,6 +25,7 @@ from isocline.experiments.section5.spiral_models import (
     parameters,
     predicted,
 )
+from isocline.experiments.tables import Table
 
 SETTINGS = TrainConfig()
 MODELS: tuple[ModelName, ...] = ("rnn", "latent-ode")
@@ -231,23 +230,18 @@ class Table2Results(Results):
         names = " and ".join("clockwise" if turn else "counter-clockwise" for turn in turns)
         axes.set(title=f"latent paths, {names}", xlabel="first direction", ylabel="second direction")
 
-    def show(self, console: Console) -> None:
-        """The table, then what it says."""
-        shown = Table(
-            title="Predictive RMSE at 100 later times, after R. T. Q. Chen et al. (arXiv 1806.07366), Table 2"
+    def tables(self) -> tuple[Table, ...]:
+        """The paper's, with what else was measured."""
+        return (
+            Table(
+                "Predictive RMSE at 100 later times, after R. T. Q. Chen et al. (arXiv 1806.07366), Table 2",
+                ("model", "observations", "RMSE", "paper's", "against noisy", "params"),
+                tuple(_cells(row) for row in self.rows),
+            ),
         )
-        shown.add_column("model")
-        for heading in ("observations", "RMSE", "paper's", "against noisy", "params"):
-            shown.add_column(heading, justify="right")
-        for row in self.rows:
-            paper = PAPER.get((row.model, row.observations))
-            shown.add_row(
-                TITLES[row.model],
-                str(row.observations),
-                row.error(),
-                "–" if paper is None else f"{paper:.4f}",
-                f"{mean(row.noisy):.4f}",
-                f"{row.parameters:,}",
-            )
-        console.print(shown)
-        super().show(console)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    paper = PAPER.get((row.model, row.observations))
+    errors = row.error(), "–" if paper is None else f"{paper:.4f}", f"{mean(row.noisy):.4f}"
+    return TITLES[row.model], str(row.observations), *errors, f"{row.parameters:,}"

@@ -1,0 +1,67 @@
+"""docs/reproductions.md: the paper's trained tables and figures, from the run folders of their experiments.
+
+python benchmarks/reproductions.py runs/table1 runs/figure3   # takes these runs into docs/figures, makes the page
+python benchmarks/reproductions.py                            # only the page, from what is there
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.results import machine
+from isocline.experiments import registry
+from isocline.experiments.reproduction import Finding, findings_table
+from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.tables import Table
+
+FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+PAGE = FIGURES.parent / "reproductions.md"
+NAMES = {kind.__name__: name for name, kind in registry.EXPERIMENTS.items()}
+
+INTRODUCTION = """# What was trained
+
+Tables and figures of *Neural Ordinary Differential Equations* ([Chen et al. 2018](https://arxiv.org/abs/1806.07366))
+that need training, each by one command, with the paper's numbers beside ours. Every run ends with a figure, its
+numbers as JSON, and a sentence on each claim; a killed one goes on with `--resume`. `--quick` is a small form that
+takes seconds and shows nothing but that it works. This page is made by `python benchmarks/reproductions.py RUN...`.
+"""
+
+
+def take(path: Path) -> None:
+    """Copies settings, versions, results and figure of a finished run."""
+    run = RunFolder.open(path)
+    config = dict(run.config)
+    name = NAMES[config.pop("experiment")]
+    versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
+    command = versions.pop("command")
+    about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
+    (FIGURES / f"{name}.json").write_text(json.dumps({**about, **results}, indent=1, allow_nan=False) + "\n")
+    shutil.copy(path / "figure.png", FIGURES / f"{name}.png")
+
+
+def section(name: str) -> str:
+    """What the page says of one experiment."""
+    content = json.loads((FIGURES / f"{name}.json").read_text())
+    tables = [_table(table) for table in content["tables"]]
+    tables += findings_table(tuple(Finding(**finding) for finding in content["findings"]))
+    about = f"`{content['command']}`, {content['machine']['cpu']}, {content['versions']['threads']} threads"
+    head = f"## {name}\n\n{about} ([results and settings](figures/{name}.json))\n"
+    return "\n".join([head, f"![{name}](figures/{name}.png)\n", *(table.markdown() for table in tables)])
+
+
+def _table(content: dict[str, Any]) -> Table:
+    rows = tuple(tuple(row) for row in content["rows"])
+    return Table(content["title"], tuple(content["head"]), rows, content["note"])
+
+
+def main(runs: list[str]) -> None:
+    for run in runs:
+        take(Path(run))
+    names = [name for name in registry.EXPERIMENTS if (FIGURES / f"{name}.json").exists()]
+    PAGE.write_text("\n".join([INTRODUCTION, *map(section, names)]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
