@@ -14,7 +14,6 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.console import Console
 
 from isocline import cli
 from isocline.data import DataError
@@ -89,9 +88,9 @@ def test_flows_of_one_size_trained_in_several_ways() -> None:
         assert 6 < row.nfe_own < row.nfe_log_prob
     for training in ("FFJORD", "RNODE"):
         assert all(row.losses[-1] < row.losses[0] for row in results.of(training))  # type: ignore[arg-type]
-    console = Console(record=True, width=200, file=io.StringIO())
-    results.show(console)
-    assert "FM-OT" in console.export_text()
+    (table,) = results.tables()
+    assert len(table.rows) == 8
+    assert all(len(row) == len(table.head) for row in table.rows)
     alone = DensitiesResults(tuple(results.of("RNODE")))
     assert len(alone.findings()) == 1
 
@@ -102,6 +101,8 @@ def test_the_tables_models() -> None:
     assert [row.model for row in results.rows] == ["CNF", "FM", "NSF"]
     assert len(results.findings()) == 2
     assert all(len(row.test) == 1 and -20 < row.test[0] < 0 for row in results.rows)
+    (table,) = results.tables()
+    assert all(len(row) == len(table.head) for row in table.rows)
     without = TabularResults(results.rows[:2])
     assert without.findings() == ()
 

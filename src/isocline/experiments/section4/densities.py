@@ -7,8 +7,6 @@ from typing import Literal, Self
 import torch
 from lightning_fabric import Fabric
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from torch import Generator, Tensor, nn
 
 import isocline as iso
@@ -18,6 +16,7 @@ from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section4.fitting import Fit, Mean, accurate, mean, parameters
 from isocline.experiments.section4.panels import Picture, pictured, scatter, show
 from isocline.experiments.section4.planar import REACH
+from isocline.experiments.tables import Table
 from isocline.models.flows import FFJORDField, minibatch_optimal_transport
 
 Training = Literal["FFJORD", "RNODE", "FM", "FM-OT"]
@@ -267,18 +266,23 @@ class DensitiesResults(Results):
                 scatter(axes, row.samples, REACH, f"{row.nfe_sample} evaluations")
         return figure
 
-    def show(self, console: Console) -> None:
-        """The table, then what it says."""
-        shown = Table(title="Flows trained in several ways")
-        for heading in ("data", "training"):
-            shown.add_column(heading)
-        for heading in ("log-likelihood (nats)", "NFE of log p", "its own steps", "NFE of a sample", "training (s)"):
-            shown.add_column(heading, justify="right")
-        for row in self.rows:
-            numbers = str(row.nfe_log_prob), f"{row.nfe_own:.0f}", str(row.nfe_sample), f"{row.seconds:.0f}"
-            shown.add_row(row.data, row.training, str(row.log_likelihood), *numbers)
-        console.print(shown)
-        super().show(console)
+    def tables(self) -> tuple[Table, ...]:
+        """A row a flow."""
+        head = (
+            "data",
+            "training",
+            "log-likelihood (nats)",
+            "NFE of log p",
+            "its own steps",
+            "NFE of a sample",
+            "training (s)",
+        )
+        return (Table("Flows trained in several ways", head, tuple(_cells(row) for row in self.rows)),)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = str(row.nfe_log_prob), f"{row.nfe_own:.0f}", str(row.nfe_sample), f"{row.seconds:.0f}"
+    return row.data, row.training, str(row.log_likelihood), *numbers
 
 
 def _as_good(one: Row, other: Row) -> bool:

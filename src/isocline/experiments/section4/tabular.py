@@ -10,8 +10,6 @@ from typing import Literal, Self
 import torch
 from lightning_fabric import Fabric
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 import isocline as iso
@@ -19,6 +17,7 @@ from isocline.data import DataError, TableName, TableSplit, table_split
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section4.fitting import Fit, accurate, parameters
+from isocline.experiments.tables import Table
 from isocline.models.flows import FFJORDField, minibatch_optimal_transport
 
 Model = Literal["CNF", "FM", "NSF"]
@@ -232,15 +231,12 @@ class TabularResults(Results):
             axes.set(title=f"{name}, {rows[0].columns} columns", ylabel="test log-likelihood (nats)")
         return figure
 
-    def show(self, console: Console) -> None:
-        """The table, then what it says."""
-        shown = Table(title="Density estimation on tables")
-        for heading in ("data", "model"):
-            shown.add_column(heading)
-        for heading in ("columns", "test log-likelihood (nats)", "parameters", "training (s)"):
-            shown.add_column(heading, justify="right")
-        for row in self.rows:
-            numbers = row.likelihood(), f"{row.parameters:,}", f"{mean(row.seconds):.0f}"
-            shown.add_row(row.data, TITLES[row.model], str(row.columns), *numbers)
-        console.print(shown)
-        super().show(console)
+    def tables(self) -> tuple[Table, ...]:
+        """A row a model and table."""
+        head = "data", "model", "columns", "test log-likelihood (nats)", "parameters", "training (s)"
+        return (Table("Density estimation on tables", head, tuple(_cells(row) for row in self.rows)),)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = row.likelihood(), f"{row.parameters:,}", f"{mean(row.seconds):.0f}"
+    return row.data, TITLES[row.model], str(row.columns), *numbers

@@ -81,6 +81,6 @@ class PlanarField(nn.Module):
 
 
 def _heights(units: Units, z: Tensor) -> Tensor:
-    """Return tanh(w^T z + b) of every unit: samples that share their units lie in one matrix, (1, B, M) or (B, 1, M)."""
+    """Return tanh(w^T z + b) of every unit, (1, B, M) or (B, 1, M): samples that share units lie in one matrix."""
     rows = z.reshape(len(units.w), -1, z.shape[1])
     return torch.tanh(torch.baddbmm(units.b.unsqueeze(1), rows, units.w.mT))
