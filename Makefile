@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: demo test lint types tests long benchmarks clean
+.PHONY: demo test lint types tests long docs benchmarks clean
 
 demo: $(VENV)/demo.ready
 	$(BIN)/isocline demo
@@ -27,6 +27,10 @@ tests: $(VENV)/test.ready
 long: $(VENV)/test.ready
 	$(PYTEST) -m long
 
+# The site, into site/; a warning is an error.
+docs: $(VENV)/docs.ready
+	$(BIN)/zensical build --clean --strict
+
 # Some hours. Every library in turns, then each in a process of its own. torchode comes without the torchtyping that it
 # requires: with current torch that cannot be imported, and as a plugin of pytest it would stop every test.
 benchmarks: $(VENV)/benchmarks.ready
@@ -45,4 +49,5 @@ $(VENV)/%.ready: pyproject.toml constraints.txt
 
 $(VENV)/demo.ready: EXTRA = experiments
 $(VENV)/test.ready: EXTRA = dev
+$(VENV)/docs.ready: EXTRA = docs
 $(VENV)/benchmarks.ready: EXTRA = benchmarks

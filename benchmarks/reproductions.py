@@ -8,7 +8,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks.peers.results import machine
 from isocline.experiments import registry
@@ -44,16 +43,11 @@ def take(path: Path) -> None:
 def section(name: str) -> str:
     """What the page says of one experiment."""
     content = json.loads((FIGURES / f"{name}.json").read_text())
-    tables = [_table(table) for table in content["tables"]]
+    tables = [Table.of(table) for table in content["tables"]]
     tables += findings_table(tuple(Finding(**finding) for finding in content["findings"]))
     about = f"`{content['command']}`, {content['machine']['cpu']}, {content['versions']['threads']} threads"
     head = f"## {name}\n\n{about} ([results and settings](figures/{name}.json))\n"
     return "\n".join([head, f"![{name}](figures/{name}.png)\n", *(table.markdown() for table in tables)])
-
-
-def _table(content: dict[str, Any]) -> Table:
-    rows = tuple(tuple(row) for row in content["rows"])
-    return Table(content["title"], tuple(content["head"]), rows, content["note"])
 
 
 def main(runs: list[str]) -> None:

@@ -178,3 +178,72 @@ def check(tree: Any, ys: Any) -> None:
 @given(structures)
 def test_any_structure(tree: Any) -> None:
     check(tree, iso.solve(lambda t, y: halve(y), tree, (0.0, 1.0)).ys)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def mostly(good: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """One in eight is odd, so that some calls have nothing odd, and some only one thing."""
+    return st.integers(0, 7).flatmap(lambda k: odd if k == 7 else good)
+
+
+odd_times = st.lists(st.one_of(times, st.sampled_from([1e-300, 1e-30, 1e30, 1e300, NAN, INF, -INF])), max_size=4)
+odd_numbers = st.sampled_from([0.0, -1e-3, 1e-300, 1e-17, 1e-7, 1e3, 1e300, INF, NAN])
+few_digits = st.one_of(st.none(), st.floats(1e-6, 1e-1))
+precisions = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, F64, torch.complex64, torch.complex128])
+
+
+@settings(few, max_examples=200)
+@given(
+    st.sampled_from(list(iso.METHODS)),
+    mostly(precisions, st.sampled_from([torch.int64, torch.bool])),
+    mostly(st.lists(st.integers(1, 3), max_size=3), st.lists(st.integers(0, 2), max_size=2)),
+    mostly(sorted_times(), odd_times),
+    mostly(few_digits, odd_numbers),
+    mostly(few_digits, odd_numbers),
+    mostly(st.none(), odd_numbers),
+    st.integers(0, 2),
+)
+def test_any_call_is_right_or_refused(
+    method: str,
+    dtype: torch.dtype,
+    shape: list[int],
+    ts: list[float],
+    rtol: float | None,
+    atol: float | None,
+    dt: float | None,
+    batch_dims: int,
+) -> None:
+    """Or fails with a status. It is never wrong, and never goes on for long."""
+    if iso.METHODS[method].error_order is None:
+        rtol, atol, dt = None, None, dt or 0.1
+    calls = 0
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        assert calls < 20_000
+        return -y
+
+    def solved() -> iso.Solution | Exception:
+        try:
+            controller = None if dt is None else iso.FixedStep(dt)
+            settings = {"rtol": rtol, "atol": atol, "controller": controller, "batch_dims": batch_dims}
+            return iso.solve(f, torch.ones(shape, dtype=dtype), ts, method=method, max_steps=100, **settings)
+        except (TypeError, ValueError, iso.SolveError) as error:
+            return error
+
+    sol = solved()
+    if isinstance(sol, iso.SolveError):
+        assert "stopped at t=" in str(sol)
+    elif isinstance(sol, Exception):
+        assert len(str(sol)) > 30
+    else:
+        assert sol.ys.dtype == dtype and sol.ys.shape == (len(ts), *shape)
+        assert sol.ys.isfinite().all()
+        if dt is None:
+            want = (sol.ts[0] - sol.ts).exp().reshape(-1, *([1] * len(shape)))
+            tolerance = sum(default if x is None else x for x, default in ((rtol, 1e-5), (atol, 1e-6)))
+            bound = (100 * tolerance + 100 * torch.finfo(dtype).eps) * max(1.0, float(want.max()))
+            assert float((sol.ys.to(torch.complex128) - want).abs().max()) <= bound

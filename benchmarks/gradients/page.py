@@ -9,7 +9,7 @@ Results = dict[str, Any]
 
 HEAD = """# Gradients: errors, evaluations, memory, time
 
-Made by `python -m benchmarks.gradients`. [All numbers](../benchmarks/results/gradients.json). What follows from them:
+Made by `python -m benchmarks.gradients`. All numbers: `benchmarks/results/gradients.json`. What follows from them:
 [Which gradient?](gradients.md)
 
 A weighted sum of the saved states is differentiated by the initial state and all parameters, in float64. The error is

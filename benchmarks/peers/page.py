@@ -20,8 +20,8 @@ SERIES = (
 
 HEAD = Path(__file__).with_name("page.md")
 DEVICES = {
-    "cpu": "## On the CPU\n\n[All numbers](../benchmarks/results/peers.json).\n",
-    "cuda": "## On a GPU\n\n[All numbers](../benchmarks/results/peers_cuda.json).\n",
+    "cpu": "## On the CPU\n\nAll numbers: `benchmarks/results/peers.json`.\n",
+    "cuda": "## On a GPU\n\nAll numbers: `benchmarks/results/peers_cuda.json`.\n",
 }
 
 

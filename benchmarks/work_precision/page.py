@@ -18,7 +18,7 @@ FAMILIES = {
 
 HEAD = """# Work and precision
 
-Made by `python -m benchmarks.work_precision`. [All numbers](../benchmarks/results/work_precision.json).
+Made by `python -m benchmarks.work_precision`. All numbers: `benchmarks/results/work_precision.json`.
 
 Every method solves every problem of its kind at some tolerances, in float64. The error is that of the state at the end
 against closed forms or references (`benchmarks/problems`), the worst component, over `atol / rtol + |y|`; where the

@@ -12,6 +12,7 @@ from isocline.experiments.demo import Demo
 from isocline.experiments.everything import Everything
 from isocline.experiments.methods import Methods
 from isocline.experiments.registry import EXPERIMENTS
+from isocline.experiments.report import Report
 from isocline.experiments.run_folder import RunFolderError
 
 Commands = dict[str, "type[Command] | Commands"]
@@ -20,6 +21,7 @@ COMMANDS: Commands = {
     "demo": Demo,
     "methods": Methods,
     "reproduce": {"all": Everything, **EXPERIMENTS},
+    "report": Report,
 }
 """What users write, and what is run; a dict is a group of commands."""
 

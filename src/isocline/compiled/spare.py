@@ -56,5 +56,5 @@ def _claim(block: Block) -> bool:
 
 def _keep(block: Block) -> None:
     _spare.append(block)
-    while sum(block.nbytes for block in _spare.copy()) > LARGEST:
-        _claim(_spare[0])
+    while (kept := _spare.copy()) and sum(block.nbytes for block in kept) > LARGEST:
+        _claim(kept[0])

@@ -39,5 +39,8 @@ def parse_idx(raw: bytes, name: str = "IDX data") -> Tensor:
     expected = start + math.prod(shape) * dtype.itemsize
     if len(raw) != expected:
         raise DataError(f"{name}: expected {expected} bytes for shape {shape}, found {len(raw)}")
-    values = np.frombuffer(raw, dtype, offset=start).reshape(shape)
+    try:
+        values = np.frombuffer(raw, dtype, offset=start).reshape(shape)
+    except ValueError as error:  # of too many dimensions, or too large ones beside an empty one
+        raise DataError(f"{name}: expected an array, found rank {rank} and shape {shape} ({error})") from error
     return torch.from_numpy(values.astype(dtype.newbyteorder("=")))

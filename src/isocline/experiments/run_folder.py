@@ -63,16 +63,9 @@ class RunFolder:
         Raises:
             RunFolderError: There is none, or its config.json is damaged.
         """
-        file = path / "config.json"
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RunFolderError(f"{file}: expected a run's configuration, found none ({error.strerror})") from error
-        except ValueError as error:
-            raise RunFolderError(f"{file}: expected JSON, found a damaged file ({error})") from error
-        if not isinstance(config, dict):
-            raise RunFolderError(f"{file}: expected a JSON object, found {type(config).__name__}")
-        return cls(path, config)
+        if not (path / "config.json").is_file():
+            raise RunFolderError(f"{path / 'config.json'}: expected a run's configuration, found none")
+        return cls(path, _json(path / "config.json"))
 
     def write(self, name: str, content: bytes) -> Path:
         """Writes a file whole or not at all, and returns its path."""
@@ -81,6 +74,14 @@ class RunFolder:
     def write_json(self, name: str, content: Any) -> Path:
         """Writes `content` as JSON, whole or not at all, and returns the file's path."""
         return self.write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> Record | None:
+        """What a JSON file of the run holds; None if there is none.
+
+        Raises:
+            RunFolderError: It is damaged.
+        """
+        return _json(self.path / name) if (self.path / name).exists() else None
 
     def save_checkpoint(self, name: str, state: Record) -> None:
         """Saves tensors and plain values as NAME.pt, whole or not at all."""
@@ -142,6 +143,16 @@ class RunFolder:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         return path
+
+
+def _json(file: Path) -> Record:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{file}: expected JSON, found a damaged file ({error})") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
 
 
 def _line(error: Exception) -> str:

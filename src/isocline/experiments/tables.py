@@ -1,6 +1,7 @@
 """Tables of words and numbers, for the terminal and for pages."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import rich.table
 
@@ -20,6 +21,12 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Table":
+        """The table that was kept as JSON."""
+        rows = tuple(tuple(row) for row in content["rows"])
+        return cls(content["title"], tuple(content["head"]), rows, content["note"])
 
     def printed(self) -> rich.table.Table:
         """For the terminal: short cells to the right, sentences with lines between the rows."""

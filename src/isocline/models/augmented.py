@@ -15,16 +15,13 @@ class AugmentedNeuralODE(nn.Module):
     """A ``NeuralODE`` on the state extended by channels that start at zero.
 
     Trajectories of an ODE cannot cross, so a plain neural ODE cannot learn x -> -x on a line; with one more dimension
-    it can, by going around.
+    it can, by going around. The layer returns the extended state; a linear layer behind it is the usual projection.
 
     Args:
         field: a field on the extended state.
         channels: number of zero channels added.
         dim: dimension they are added to: 1 is the features of (B, d) and the channels of (B, C, H, W).
         settings: everything else goes to ``NeuralODE``.
-
-    Returns:
-        The extended state; a linear layer behind it is the usual projection.
 
     References:
         Dupont, Doucet & Teh 2019, Augmented Neural ODEs, arXiv:1904.01681.
