@@ -1,6 +1,8 @@
-"""Figures 4 and 5 in their smallest form; and that what trains resumes to the same numbers."""
+"""Flows in their smallest form; and that what trains resumes to the same numbers."""
 
+import io
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import cache
@@ -11,17 +13,22 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from isocline import cli
+from isocline.data import DataError
 from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import Reproduction, Results, drawn, plain
 from isocline.experiments.run_folder import RunFolder, RunFolderError
+from isocline.experiments.section4 import tabular
+from isocline.experiments.section4.densities import Densities, DensitiesResults
 from isocline.experiments.section4.figure4 import Figure4, Figure4Results
 from isocline.experiments.section4.figure5 import Figure5, Figure5Results, stages
 from isocline.experiments.section4.fitting import Fit
+from isocline.experiments.section4.tabular import Tabular, TabularResults
 from isocline.models.flows import CNF, Flow, PlanarField, PlanarFlow
 
-every_experiment = pytest.mark.parametrize("experiment", [Figure4, Figure5])
+every_experiment = pytest.mark.parametrize("experiment", [Figure4, Figure5, Densities, Tabular])
 
 
 @cache
@@ -35,7 +42,7 @@ def test_claims_are_answered_figures_drawn_and_results_kept(experiment: type[Rep
     results, path = small(experiment)
     for finding in results.findings():
         assert finding.holds in ("yes", "in part", "no")
-        assert finding.claim.startswith(("Figure", "Section"))
+        assert re.match(r"Figure \d|Section \d|\w+ et al\. \d{4}", finding.claim)
         assert "nan" not in finding.found
     figure = results.plot()
     assert isinstance(figure, Figure)
@@ -43,7 +50,8 @@ def test_claims_are_answered_figures_drawn_and_results_kept(experiment: type[Rep
     assert json.loads(json.dumps(plain(results), allow_nan=False))
     metrics = RunFolder(path, {}).metrics()
     assert {record["model"] for record in metrics} == {file.stem for file in path.glob("*.pt")}
-    assert all((record["nfe_forward"] is None) == ("-NF" in record["model"]) for record in metrics)
+    solved = re.compile("-(CNF|FFJORD|RNODE)")
+    assert all((record["nfe_forward"] is None) == (not solved.search(record["model"])) for record in metrics)
 
 
 def test_matching_comes_nearer_to_the_target() -> None:
@@ -56,12 +64,54 @@ def test_matching_comes_nearer_to_the_target() -> None:
 
 
 def test_likelihoods_grow() -> None:
-    results, _ = small(Figure5)
+    results, path = small(Figure5)
     assert isinstance(results, Figure5Results)
     for row in results.fitted:
         assert row.losses[-1] < row.losses[0] or len(row.losses) == 1
         assert row.log_likelihood.value > -5
         assert row.round_trip < 1e-4
+    animation = (path / "two-moons-CNF.gif").read_bytes()
+    assert len(animation) < 2e6
+    with Image.open(io.BytesIO(animation)) as film:
+        assert film.n_frames >= 3  # equal frames are put together
+
+
+def test_flows_of_one_size_trained_in_several_ways() -> None:
+    results, _ = small(Densities)
+    assert isinstance(results, DensitiesResults)
+    assert results.data == ("8 Gaussians", "pinwheel")
+    assert len(results.findings()) == 4
+    assert len({row.parameters for row in results.rows}) == 1
+    for row in results.rows:
+        assert row.seconds > 0
+        assert -20 < row.log_likelihood.value < -2
+        assert 6 < row.nfe_own < row.nfe_log_prob
+    for training in ("FFJORD", "RNODE"):
+        assert all(row.losses[-1] < row.losses[0] for row in results.of(training))  # type: ignore[arg-type]
+    (table,) = results.tables()
+    assert len(table.rows) == 8
+    assert all(len(row) == len(table.head) for row in table.rows)
+    alone = DensitiesResults(tuple(results.of("RNODE")))
+    assert len(alone.findings()) == 1
+
+
+def test_the_tables_models() -> None:
+    results, _ = small(Tabular)
+    assert isinstance(results, TabularResults)
+    assert [row.model for row in results.rows] == ["CNF", "FM", "NSF"]
+    assert len(results.findings()) == 2
+    assert all(len(row.test) == 1 and -20 < row.test[0] < 0 for row in results.rows)
+    (table,) = results.tables()
+    assert all(len(row) == len(table.head) for row in table.rows)
+    without = TabularResults(results.rows[:2])
+    assert without.findings() == ()
+
+
+def test_a_spline_flow_needs_zuko(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"zuko's: pip install 'isocline\[peers\]'"):
+        Tabular().check()
+    Tabular(models=("CNF",)).check()
 
 
 @every_experiment
@@ -94,16 +144,43 @@ def test_a_killed_training_resumes_to_the_same_numbers(model: str, tmp_path: Pat
 
     whole, parts = (RunFolder.create(tmp_path / name, {}) for name in ("whole", "parts"))
     expected = fit()
-    losses = expected.run(whole)
-    assert len(losses) == 3
+    course = expected.run(whole)
+    assert len(course.losses) == 3
     with pytest.raises(KilledError):
         fit(kill_at=7).run(parts)
     parts.append_metrics({"model": model, "piece": 2, "loss": 0.0})  # as if killed between line and checkpoint
     resumed = fit()
-    assert resumed.run(parts) == losses
+    again = resumed.run(parts)
+    assert (again.losses, again.scores) == (course.losses, course.scores)
+    assert course.seconds > 0 and again.seconds > 0
     for one, other in zip(expected.flow.parameters(), resumed.flow.parameters(), strict=True):
         assert torch.equal(one, other)
     assert parts.metrics() == whole.metrics()
+
+
+def test_the_best_piece_is_taken(tmp_path: Path) -> None:
+    parameter = torch.nn.Linear(1, 1)
+    seen: list[torch.Tensor] = []
+    scores = [1.0, 3.0, 2.0]
+
+    def score() -> float:
+        seen.append(parameter.weight.detach().clone())
+        return scores[len(seen) - 1]
+
+    def fit(score: Any) -> Fit:
+        optimiser = torch.optim.SGD(parameter.parameters(), 0.1)
+        loss = lambda done: parameter(torch.ones(1, 1)).sum()  # noqa: E731
+        return Fit("best", parameter, optimiser, loss, iterations=6, every=2, seed=0, score=score)
+
+    folder = RunFolder.create(tmp_path, {})
+    assert fit(score).run(folder).scores == (1.0, 3.0, 2.0)
+    assert torch.equal(parameter.weight, seen[1])
+    assert [record["score"] for record in folder.metrics()] == scores
+    # Again from the finished folder, which scores nothing.
+    with torch.no_grad():
+        parameter.weight.zero_()
+    fit(None).run(folder)
+    assert torch.equal(parameter.weight, seen[1])
 
 
 def test_a_checkpoint_of_another_flow_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Data as plain tensors.
 
-``digits`` (embedded in scikit-learn); ``mnist``, ``physionet2012`` and ``lynx_hare`` (from files or the network); in
-``events`` sequences of events; made here and seeded, ``spirals``, and ``POINTS`` in two dimensions; ``POTENTIALS``,
-densities in two dimensions up to a factor.
+``digits`` and ``table_split`` (embedded in scikit-learn); ``mnist``, ``physionet2012`` and ``lynx_hare`` (from files or
+the network); in ``events`` sequences of events; made here and seeded, ``spirals``, and ``POINTS`` in two dimensions;
+``POTENTIALS``, densities in two dimensions up to a factor.
 """
 
 from isocline.data.errors import DataError
@@ -14,6 +14,7 @@ from isocline.data.physionet import Stays, physionet2012
 from isocline.data.points import POINTS
 from isocline.data.potentials import POTENTIALS, log_normaliser
 from isocline.data.spirals import Spirals, spirals
+from isocline.data.tables import TableName, TableSplit, table_split
 
 __all__ = [
     "POINTS",
@@ -22,6 +23,8 @@ __all__ = [
     "ImageData",
     "Spirals",
     "Stays",
+    "TableName",
+    "TableSplit",
     "digits",
     "log_normaliser",
     "lynx_hare",
@@ -29,4 +32,5 @@ __all__ = [
     "parse_idx",
     "physionet2012",
     "spirals",
+    "table_split",
 ]

@@ -3,8 +3,10 @@
 from isocline.experiments.reproduction import Reproduction
 from isocline.experiments.section3.figure3 import Figure3
 from isocline.experiments.section3.table1 import Table1
+from isocline.experiments.section4.densities import Densities
 from isocline.experiments.section4.figure4 import Figure4
 from isocline.experiments.section4.figure5 import Figure5
+from isocline.experiments.section4.tabular import Tabular
 from isocline.experiments.section5.events import EventRates
 from isocline.experiments.section5.figure8 import Figure8
 from isocline.experiments.section5.figure10 import Figure10
@@ -24,6 +26,8 @@ EXPERIMENTS: dict[str, type[Reproduction]] = {
     "figure3": Figure3,
     "figure4": Figure4,
     "figure5": Figure5,
+    "densities": Densities,
+    "tabular": Tabular,
     "table2": Table2,
     "physionet": PhysioNet,
     "figure8": Figure8,

@@ -3,25 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from torch import Tensor
 
-import isocline as iso
 from isocline.data import POTENTIALS, log_normaliser
-from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.reproduction import Finding, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Fit, Mean, evaluating, mean, parameters
+from isocline.experiments.section4.fitting import Mean, mean, parameters
 from isocline.experiments.section4.panels import Picture, pictured, show
-from isocline.models.flows import Flow, PlanarField, PlanarFlow
-
-Model = Literal["CNF", "NF"]
-MODELS: tuple[Model, ...] = ("CNF", "NF")
-REACH = 4.5
-"""Half the side of the pictures."""
+from isocline.experiments.section4.planar import MODELS, REACH, Model, Planar
+from isocline.models.flows import Flow
 
 
 @dataclass(frozen=True)
@@ -63,51 +58,21 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Figure4(Reproduction):
+class Figure4(Planar):
     """Density matching: planar CNFs with M hidden units against planar flows with K = M layers."""
 
     targets: tuple[str, ...] = ("U1", "U2", "U3")
     """Potentials of Rezende & Mohamed's Table 1: U1 to U4."""
     sizes: tuple[int, ...] = (2, 8, 32)
     """Hidden units M, and layers K."""
-    cnf_iterations: int = 10_000
-    """Of Adam, as in the paper."""
-    nf_iterations: int = 500_000
-    """Of RMSprop, as in the paper."""
-    cnf_learning_rate: float = 5e-3
-    """Of Adam; it falls to zero like half a cosine."""
-    nf_learning_rate: float = 1e-4
-    """Of RMSprop with momentum 0.9, likewise."""
     warmup: float = 0.02
     """Share of the iterations in which the potential's weight grows from 0.01 to 1."""
-    batch_size: int = 256
-    """Samples of an iteration."""
-    tolerance: float = 1e-3
-    """rtol = atol of the solves in training."""
-    every: int = 500
-    """Iterations of a CNF from one checkpoint to the next; flows of layers make fifty times as many."""
     samples: int = 20_000
     """For the final divergence."""
-    pixels: int = 60
-    """Along a side of a picture."""
-    seed: int = 0
-    """Of weights and samples."""
 
     def smaller(self) -> Self:
         """One target, one size, a few iterations."""
-        return replace(
-            self,
-            targets=("U2",),
-            sizes=(2,),
-            cnf_iterations=40,
-            nf_iterations=100,
-            cnf_learning_rate=3e-2,
-            nf_learning_rate=3e-3,
-            batch_size=64,
-            every=20,
-            samples=500,
-            pixels=20,
-        )
+        return replace(super().smaller(), targets=("U2",), sizes=(2,), samples=500)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Figure4Results":
         """Fits every flow, one after the other."""
@@ -122,37 +87,17 @@ class Figure4(Reproduction):
         return Target(name, log_normaliser(potential), picture)
 
     def _cell(self, target: str, size: int, model: Model, folder: RunFolder) -> Cell:
-        flow, optimiser, iterations = self._model(model, size)
-        fit = Fit(
-            name=f"{target}-{model}-{size}",
-            flow=flow,
-            optimiser=optimiser,
-            loss=partial(self._loss, flow, POTENTIALS[target]),
-            iterations=iterations,
-            every=self.every if model == "CNF" else 50 * self.every,
-            seed=self.seed,
-        )
-        losses = fit.run(folder)
-        evaluating(flow)
+        potential = POTENTIALS[target]
+        loss = partial(self._loss, potential)
+        flow, losses = self.fitted(f"{target}-{model}-{size}", model, size, "to_data", loss, folder)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             z, log_q = flow.rsample_with_log_prob((self.samples,))
-        excess = log_q + POTENTIALS[target](z) + log_normaliser(POTENTIALS[target])
+        excess = log_q + potential(z) + log_normaliser(potential)
         picture = pictured(flow.log_prob, REACH, self.pixels)
         return Cell(target, model, size, parameters(flow), mean(excess), losses, picture)
 
-    def _model(self, model: Model, size: int) -> tuple[Flow, torch.optim.Optimizer, int]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            flow: Flow
-            if model == "NF":
-                flow = PlanarFlow(2, size)
-                rate = self.nf_learning_rate
-                return flow, torch.optim.RMSprop(flow.parameters(), rate, momentum=0.9), self.nf_iterations
-            flow = iso.CNF(PlanarField(2, size), 2, rtol=self.tolerance, atol=self.tolerance)
-            return flow, torch.optim.Adam(flow.parameters(), self.cnf_learning_rate), self.cnf_iterations
-
-    def _loss(self, flow: Flow, potential: Callable[[Tensor], Tensor], done: float) -> Tensor:
+    def _loss(self, potential: Callable[[Tensor], Tensor], flow: Flow, done: float) -> Tensor:
         z, log_q = flow.rsample_with_log_prob((self.batch_size,))
         weight = min(1.0, 0.01 + done / self.warmup) if self.warmup else 1.0
         return (log_q + weight * potential(z)).mean()
@@ -192,8 +137,7 @@ class Figure4Results(Results):
         """Which model is nearer to the target."""
         below = [cnf.divergence.value < nf.divergence.value for cnf, nf in self.pairs()]
         shown = "; ".join(
-            f"{cnf.target}, {cnf.size}: {_in_words(cnf.divergence)} against {_in_words(nf.divergence)}"
-            for cnf, nf in self.pairs()
+            f"{cnf.target}, {cnf.size}: {cnf.divergence} against {nf.divergence}" for cnf, nf in self.pairs()
         )
         return (
             Finding(
@@ -223,7 +167,3 @@ class Figure4Results(Results):
             row[-1].set(xlabel="M or K", ylabel="KL(q || p), nats", xscale="log", yscale="log")
             row[-1].legend(fontsize="small")
         return figure
-
-
-def _in_words(divergence: Mean) -> str:
-    return f"{divergence.value:.3f} ± {divergence.error:.3f}"

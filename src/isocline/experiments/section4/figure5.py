@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from lightning_fabric import Fabric
@@ -12,16 +12,13 @@ from torch import Generator, Tensor
 
 import isocline as iso
 from isocline.data import POINTS
-from isocline.experiments.reproduction import Finding, Reproduction, Results
+from isocline.experiments.reproduction import Finding, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Fit, Mean, evaluating, mean, parameters
-from isocline.experiments.section4.panels import Picture, pictured, show
-from isocline.models.flows import Flow, PlanarField, PlanarFlow
+from isocline.experiments.section4.fitting import Mean, mean, parameters
+from isocline.experiments.section4.panels import Picture, animated, pictured, scatter, show
+from isocline.experiments.section4.planar import MODELS, REACH, Model, Planar
+from isocline.models.flows import Flow, PlanarFlow
 
-Model = Literal["CNF", "NF"]
-MODELS: tuple[Model, ...] = ("CNF", "NF")
-REACH = 4.5
-"""Half the side of the pictures."""
 STAGES = (0.05, 0.25, 0.5, 0.75, 1.0)
 """Shares of the way from noise to data at which densities are shown; the first, as in the paper, not quite noise."""
 
@@ -52,73 +49,40 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Figure5(Reproduction):
+class Figure5(Planar):
     """Maximum likelihood on Two Circles and Two Moons: a planar CNF against as many planar layers."""
 
     data: tuple[str, ...] = ("two circles", "two moons")
     """Data sets: two circles, two moons, 8 Gaussians, checkerboard, pinwheel, 2 spirals."""
     size: int = 64
     """Hidden units, and layers."""
-    cnf_iterations: int = 10_000
-    """Of Adam."""
     nf_iterations: int = 100_000
     """Of RMSprop. The paper does not say how many it made for this figure."""
-    cnf_learning_rate: float = 5e-3
-    """Of Adam; it falls to zero like half a cosine."""
-    nf_learning_rate: float = 1e-4
-    """Of RMSprop with momentum 0.9, likewise."""
     batch_size: int = 512
     """Points of an iteration, drawn anew for each."""
-    tolerance: float = 1e-3
-    """rtol = atol of the solves in training."""
-    every: int = 500
-    """Iterations of a CNF from one checkpoint to the next; flows of layers make ten times as many."""
     test: int = 10_000
     """Points for the final likelihood."""
     shown: int = 500
-    """Samples in the figure."""
-    pixels: int = 60
-    """Along a side of a picture."""
-    seed: int = 0
-    """Of weights and data."""
+    """Samples in the figure, and in the animation."""
+    frames: int = 40
+    """Of the animation from noise to data of each CNF."""
 
     def smaller(self) -> Self:
         """One data set, few units, a few iterations."""
-        return replace(
-            self,
-            data=("two moons",),
-            size=4,
-            cnf_iterations=40,
-            nf_iterations=100,
-            cnf_learning_rate=3e-2,
-            nf_learning_rate=3e-3,
-            batch_size=64,
-            every=20,
-            test=500,
-            shown=100,
-            pixels=20,
-        )
+        return replace(super().smaller(), data=("two moons",), size=4, test=500, shown=100, frames=3)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Figure5Results":
-        """Fits every flow, one after the other."""
-        return Figure5Results(tuple(self._fitted(name, model, folder) for name in self.data for model in MODELS))
+        """Fits every flow, one after the other; leaves an animation of each CNF in the folder."""
+        return Figure5Results(tuple(self._row(name, model, folder) for name in self.data for model in MODELS))
 
-    def _fitted(self, name: str, model: Model, folder: RunFolder) -> Fitted:
-        flow, optimiser, iterations = self._model(model)
-        fit = Fit(
-            name=f"{name.replace(' ', '-')}-{model}",
-            flow=flow,
-            optimiser=optimiser,
-            loss=partial(self._loss, flow, name),
-            iterations=iterations,
-            every=self.every if model == "CNF" else 10 * self.every,
-            seed=self.seed,
-        )
-        losses = fit.run(folder)
-        evaluating(flow)
+    def _row(self, name: str, model: Model, folder: RunFolder) -> Fitted:
+        label = f"{name.replace(' ', '-')}-{model}"
+        flow, losses = self.fitted(label, model, self.size, "to_noise", partial(self._loss, name), folder)
         test = POINTS[name](self.test, Generator().manual_seed(10**9 + self.seed))  # unlike any seed of a piece
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
+            if isinstance(flow, iso.CNF):
+                folder.write(f"{label}.gif", animated(self._ways(flow), REACH))
             return Fitted(
                 data=name,
                 model=model,
@@ -130,19 +94,14 @@ class Figure5(Reproduction):
                 samples=tuple(tuple(point) for point in flow.sample((self.shown,)).tolist()),
             )
 
-    def _model(self, model: Model) -> tuple[Flow, torch.optim.Optimizer, int]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            flow: Flow
-            if model == "NF":
-                flow = PlanarFlow(2, self.size, closed_form="to_noise")
-                rate = self.nf_learning_rate
-                return flow, torch.optim.RMSprop(flow.parameters(), rate, momentum=0.9), self.nf_iterations
-            flow = iso.CNF(PlanarField(2, self.size), 2, rtol=self.tolerance, atol=self.tolerance)
-            return flow, torch.optim.Adam(flow.parameters(), self.cnf_learning_rate), self.cnf_iterations
-
-    def _loss(self, flow: Flow, name: str, done: float) -> Tensor:
+    def _loss(self, name: str, flow: Flow, done: float) -> Tensor:
         return -flow.log_prob(POINTS[name](self.batch_size, None)).mean()
+
+    def _ways(self, flow: iso.CNF) -> Tensor:
+        """Where samples are at times from noise to data, (T, B, 2)."""
+        noise = flow.base.sample((self.shown,))
+        ways: Tensor = flow.solve(flow.fields[0], noise, torch.linspace(*flow.ts, self.frames)).ys
+        return ways
 
 
 def stages(flow: Flow) -> list[Callable[[Tensor], Tensor]]:
@@ -172,8 +131,8 @@ class Figure5Results(Results):
         """Which model fits better, and whether both ways through a CNF are right."""
         better = [cnf.log_likelihood.value > nf.log_likelihood.value for cnf, nf in self.pairs()]
         shown = "; ".join(
-            f"{cnf.data}: {_in_words(cnf)} against {_in_words(nf)}, with {cnf.parameters:,} and {nf.parameters:,} "
-            "parameters"
+            f"{cnf.data}: {cnf.log_likelihood} against {nf.log_likelihood}, with {cnf.parameters:,} and "
+            f"{nf.parameters:,} parameters"
             for cnf, nf in self.pairs()
         )
         errors = ", ".join(f"{row.data} {row.round_trip:.0e}" for row in self.fitted if row.model == "CNF")
@@ -201,11 +160,5 @@ class Figure5Results(Results):
         for row, flow in zip(rows, self.fitted, strict=True):
             for axes, picture, share in zip(row, flow.pictures, STAGES, strict=False):
                 show(axes, picture, REACH, f"{flow.model}, {share:.0%} of the way")
-            row[-1].scatter(*zip(*flow.samples, strict=True), s=2)
-            row[-1].set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[])
-            row[-1].set_title(f"samples: {flow.data}", fontsize="medium")
+            scatter(row[-1], flow.samples, REACH, f"samples: {flow.data}")
         return figure
-
-
-def _in_words(row: Fitted) -> str:
-    return f"{row.log_likelihood.value:.3f} ± {row.log_likelihood.error:.3f}"

@@ -1,11 +1,14 @@
 """Flows fitted by a loss, in pieces that are each left in the run folder, and that resume to the same numbers."""
 
+import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -13,6 +16,21 @@ import isocline as iso
 from isocline.experiments.progress import Progress
 from isocline.experiments.run_folder import RunFolder
 from isocline.models.flows import Flow
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Attributes:
+        losses: Mean losses of the pieces.
+        scores: What was selected by after each piece; empty if nothing was.
+        seconds: Time that the pieces took, in seconds, those before a resume included.
+    """
+
+    losses: tuple[float, ...]
+    scores: tuple[float, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,33 +45,45 @@ class Fit:
         iterations: How many.
         every: Iterations from one checkpoint to the next.
         seed: Of what the loss draws.
+        score: Of the flow on validation data, the larger the better: in the end the flow is what it was after the best
+            piece. None takes the last.
     """
 
     name: str
-    flow: Flow
+    flow: nn.Module
     optimiser: Optimizer
     loss: Callable[[float], Tensor]
     iterations: int
     every: int
     seed: int
+    score: Callable[[], float] | None = None
 
-    def run(self, folder: RunFolder) -> tuple[float, ...]:
-        """Trains from the folder's checkpoint, if there is one, to the end; the mean loss of each piece."""
+    def run(self, folder: RunFolder) -> Course:
+        """Trains from the folder's checkpoint, if there is one, to the end."""
         progress = Progress(folder, self.name, "piece", {"flow": self.flow, "optimiser": self.optimiser})
-        state = progress.restore()
-        losses: list[float] = [] if state is None else list(state["losses"])
+        state: dict[str, Any] = progress.restore() or {"losses": [], "scores": [], "seconds": 0.0, "best": None}
+        losses, scores, seconds, best = (state[name] for name in ("losses", "scores", "seconds", "best"))
         progress.forget(after=len(losses))
         pieces = -(-self.iterations // self.every)
         # disable=None: no bar where the output is not a terminal
         for piece in tqdm(range(len(losses), pieces), initial=len(losses), total=pieces, desc=self.name, disable=None):
+            start = time.perf_counter()
             with iso.track() as work, torch.random.fork_rng(devices=[]):
                 # Seeded anew for each piece: a resumed run draws the same numbers without a generator's saved state.
                 torch.manual_seed(1_000_003 * self.seed + piece)
                 losses.append(self._piece(piece))
+            seconds += time.perf_counter() - start
             evaluations = work.forward.evaluations / work.solves if work.solves else None
             record = {"model": self.name, "piece": piece + 1, "loss": losses[-1], "nfe_forward": evaluations}
-            progress.leave(record, losses=losses)
-        return tuple(losses)
+            if self.score is not None:
+                record["score"] = self.score()
+                if record["score"] > max(scores, default=-inf):
+                    best = deepcopy(self.flow.state_dict())
+                scores.append(record["score"])
+            progress.leave(record, losses=losses, scores=scores, seconds=seconds, best=best)
+        if best is not None:
+            self.flow.load_state_dict(best)
+        return Course(tuple(losses), tuple(scores), seconds)
 
     def _piece(self, piece: int) -> float:
         total, first = torch.zeros(()), piece * self.every
@@ -70,11 +100,16 @@ class Fit:
         return total.item() / (last - first)
 
 
+def accurate() -> iso.PID:
+    """Solves as accurately for each point as a tolerance of 1e-5 asks for, not only on average over them."""
+    return iso.PID(1e-5, 1e-6, norm="max")
+
+
 def evaluating(flow: Flow) -> None:
-    """Has a flow solve as accurately for each point as a tolerance of 1e-5 asks for, not only on average over them."""
+    """Has a flow solve accurately."""
     if isinstance(flow, iso.CNF):
         flow.rtol = flow.atol = None
-        flow.controller = iso.PID(1e-5, 1e-6, norm="max")
+        flow.controller = accurate()
 
 
 @dataclass(frozen=True)
@@ -89,12 +124,16 @@ class Mean:
     value: float
     error: float
 
+    def __str__(self) -> str:
+        """Both, to the thousandth of a nat."""
+        return f"{self.value:.3f} ± {self.error:.3f}"
+
 
 def mean(samples: Tensor) -> Mean:
     """The mean of (n,) numbers."""
     return Mean(samples.mean().item(), (samples.std() / len(samples) ** 0.5).item())
 
 
-def parameters(flow: Flow) -> int:
+def parameters(flow: nn.Module) -> int:
     """How many numbers the flow has."""
     return sum(p.numel() for p in flow.parameters())

@@ -1,9 +1,13 @@
-"""Densities in the plane, as pictures that are kept as whole numbers."""
+"""Densities in the plane, as pictures that are kept as whole numbers, and points."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 Picture = tuple[tuple[int, ...], ...]
@@ -27,3 +31,27 @@ def show(axes: Axes, picture: Picture, reach: float, title: str) -> None:
     )
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize="medium")
+
+
+def scatter(axes: Axes, points: Sequence[Sequence[float]], reach: float, title: str) -> None:
+    """Draws points in the square from -reach to reach."""
+    x, y = zip(*points, strict=True)
+    axes.scatter(x, y, s=2, linewidths=0)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+    axes.set_title(title, fontsize="medium")
+
+
+def animated(ways: Tensor, reach: float) -> bytes:
+    """A GIF of points that move, (T, B, 2), a frame for each of T times; the last one is shown for a second."""
+    figure = Figure(figsize=(3, 3), layout="constrained")
+    axes = figure.subplots()
+    rate = 20
+    writer = PillowWriter(fps=rate)
+    with TemporaryDirectory() as folder:  # it writes to files only
+        path = Path(folder) / "animation.gif"
+        with writer.saving(figure, str(path), dpi=100):
+            for points in [*ways, *[ways[-1]] * rate]:
+                axes.clear()
+                scatter(axes, points.tolist(), reach, "")
+                writer.grab_frame()
+        return path.read_bytes()

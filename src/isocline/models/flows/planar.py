@@ -70,16 +70,17 @@ class PlanarField(nn.Module):
     def forward(self, t: Tensor, z: Tensor, *context: Tensor) -> Tensor:
         """Return dz/dt, (B, d)."""
         units = self.units_at(t, z, *context)
-        return torch.einsum("...m,...md->...d", _heights(units, z), units.u)
+        return torch.bmm(_heights(units, z), units.u).reshape(z.shape)
 
     def with_divergence(self, t: Tensor, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
         """Return dz/dt (B, d) and the trace of its Jacobian (B,)."""
         units = self.units_at(t, z, *context)
         h = _heights(units, z)
-        slopes = (1 - h * h) * (units.u * units.w).sum(2)
-        return torch.einsum("...m,...md->...d", h, units.u), slopes.sum(1)
+        products = (units.u * units.w).sum(2, keepdim=True)
+        return torch.bmm(h, units.u).reshape(z.shape), torch.bmm(1 - h * h, products).reshape(len(z))
 
 
 def _heights(units: Units, z: Tensor) -> Tensor:
-    """Return tanh(w^T z + b) of every unit, (B, M)."""
-    return torch.tanh(torch.einsum("...md,...d->...m", units.w, z) + units.b)
+    """Return tanh(w^T z + b) of every unit, (1, B, M) or (B, 1, M): samples that share units lie in one matrix."""
+    rows = z.reshape(len(units.w), -1, z.shape[1])
+    return torch.tanh(torch.baddbmm(units.b.unsqueeze(1), rows, units.w.mT))
