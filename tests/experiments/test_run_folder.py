@@ -23,8 +23,14 @@ def test_a_run_opens_as_it_was_created(run: RunFolder) -> None:
     assert RunFolder.open(run.path).config == {"seed": 3}
     versions = json.loads((run.path / "versions.json").read_text())
     assert versions["torch"] == torch.__version__
-    assert versions["command"].startswith("isocline ")
     assert set(versions) == {"command", "python", "torch", "isocline", "platform", "threads"}
+
+
+def test_a_run_says_which_command_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["somewhere/isocline", "reproduce", "table2", "--out", "two words"])
+    run = RunFolder.create(tmp_path / "run", {})
+    versions = json.loads((run.path / "versions.json").read_text())
+    assert versions["command"] == "isocline reproduce table2 --out 'two words'"
 
 
 def test_a_run_is_never_overwritten(run: RunFolder) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import isocline as iso
 
-FEW, MANY = 50, 800
+FEW, MANY = 25, 400
 
 
 def decay(t: Tensor, y: Tensor, rate: Tensor) -> Tensor:
