@@ -101,7 +101,7 @@ class Figure3(Reproduction):
 
     def fabric(self) -> Fabric:
         """Where the training settings say."""
-        return launched(self.train.device)
+        return launched(self.train.device, self.train.precision)
 
     def threads(self) -> int | None:
         """As the training settings say."""
