@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import isocline as iso
+from isocline.experiments.memory import parameters
 from isocline.experiments.section3.classifiers import (
     ABOUT,
     MODEL_NAMES,
@@ -24,7 +25,7 @@ def test_logits_and_gradients_of_every_parameter(name: ModelName, pixels: int) -
 
 
 def test_parameter_counts_are_those_of_the_paper() -> None:
-    counts = {name: build_classifier(name, 64, 28).parameter_count() for name in MODEL_NAMES}
+    counts = {name: parameters(build_classifier(name, 64, 28)) for name in MODEL_NAMES}
     for name, about in ABOUT.items():
         if about.paper_parameters is not None:
             assert counts[name] == pytest.approx(1e6 * about.paper_parameters, rel=0.06)

@@ -1,11 +1,11 @@
-"""How much tensor memory a function needs at its peak."""
+"""How much tensor memory a function needs at its peak, and how many numbers a model has."""
 
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -75,3 +75,8 @@ class _StorageTracker(TorchDispatchMode):
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.live -= size
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers a model has that are trained."""
+    return sum(p.numel() for p in model.parameters())

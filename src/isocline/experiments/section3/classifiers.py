@@ -131,10 +131,6 @@ class Classifier(nn.Module):
         """What training adds to the last call's loss, before its weight: the kinetic energy, if it is integrated."""
         return self.body.energy if isinstance(self.body, KineticODE) else 0.0
 
-    def parameter_count(self) -> int:
-        """The number of trained values."""
-        return sum(p.numel() for p in self.parameters())
-
 
 def build_classifier(
     name: ModelName, channels: int, pixels: int, rtol: float = 1e-3, atol: float = 1e-3, seed: int = 0

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch.nn.functional import cross_entropy
 
 from isocline.data import ImageData
-from isocline.experiments.memory import peak_memory
+from isocline.experiments.memory import parameters, peak_memory
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.classifiers import ABOUT, Classifier, ModelName, build_classifier
 from isocline.experiments.section3.training import TrainConfig, Training
@@ -85,7 +85,7 @@ def _row(name: ModelName, seeds: Sequence[int], data: ImageData, config: TrainCo
     return Row(
         model=name,
         test_errors=tuple(100 * record["test_error"] for record in last),
-        parameters=model.parameter_count(),
+        parameters=parameters(model),
         nfe_forward=_mean([record["nfe_forward"] for record in last]),
         nfe_backward=_mean([record["nfe_backward"] for record in last]),
         peak_memory=step_memory(model, data, config.batch_size) / 1e6,

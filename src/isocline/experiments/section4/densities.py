@@ -11,9 +11,10 @@ from torch import Generator, Tensor, nn
 
 import isocline as iso
 from isocline.data import POINTS
+from isocline.experiments.memory import parameters
 from isocline.experiments.reproduction import Finding, Reproduction, Results, Verdict
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Fit, Mean, accurate, mean, parameters
+from isocline.experiments.section4.fitting import Fit, Mean, accurate, mean
 from isocline.experiments.section4.panels import Picture, pictured, scatter, show
 from isocline.experiments.section4.planar import REACH
 from isocline.experiments.tables import Table

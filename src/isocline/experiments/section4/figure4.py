@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from isocline.data import POTENTIALS, log_normaliser
+from isocline.experiments.memory import parameters
 from isocline.experiments.reproduction import Finding, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Mean, mean, parameters
+from isocline.experiments.section4.fitting import Mean, mean
 from isocline.experiments.section4.panels import Picture, pictured, show
 from isocline.experiments.section4.planar import MODELS, REACH, Model, Planar
 from isocline.models.flows import Flow

@@ -12,9 +12,10 @@ from torch import Generator, Tensor
 
 import isocline as iso
 from isocline.data import POINTS
+from isocline.experiments.memory import parameters
 from isocline.experiments.reproduction import Finding, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Mean, mean, parameters
+from isocline.experiments.section4.fitting import Mean, mean
 from isocline.experiments.section4.panels import Picture, animated, pictured, scatter, show
 from isocline.experiments.section4.planar import MODELS, REACH, Model, Planar
 from isocline.models.flows import Flow, PlanarFlow

@@ -132,8 +132,3 @@ class Mean:
 def mean(samples: Tensor) -> Mean:
     """The mean of (n,) numbers."""
     return Mean(samples.mean().item(), (samples.std() / len(samples) ** 0.5).item())
-
-
-def parameters(flow: nn.Module) -> int:
-    """How many numbers the flow has."""
-    return sum(p.numel() for p in flow.parameters())

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 import isocline as iso
 from isocline.data import DataError, TableName, TableSplit, table_split
+from isocline.experiments.memory import parameters
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section4.fitting import Fit, accurate, parameters
+from isocline.experiments.section4.fitting import Fit, accurate
 from isocline.experiments.tables import Table
 from isocline.models.flows import FFJORDField, minibatch_optimal_transport
 

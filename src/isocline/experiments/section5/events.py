@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 import isocline as iso
 from isocline.data.events import Events, earthquakes, hawkes, triangular
+from isocline.experiments.memory import parameters
+from isocline.experiments.points import Points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section5.fitting import Fit, in_order, parameters
+from isocline.experiments.section5.fitting import Fit, in_order
 from isocline.experiments.section5.rates import Constant, Hawkes, Periodic
 from isocline.experiments.tables import Table
 from isocline.models import Autonomous, RecurrentProcess, ks_test
@@ -40,8 +42,6 @@ MADE_UP = 10.0
 """How long made-up sequences last."""
 CLOSE = 0.01
 """Nats by event."""
-
-Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)

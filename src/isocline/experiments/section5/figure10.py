@@ -12,6 +12,7 @@ from torch import Tensor
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data import spirals
+from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.spiral_models import TrainConfig
@@ -20,8 +21,6 @@ from isocline.experiments.section5.trained import latent_ode_of, table_of
 
 FRESH = 1000
 """Added to the seed of spirals that were not trained on."""
-
-Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Figure10(Reproduction):
             paths = model.decode(line, data.ts.unsqueeze(1).expand(-1, self.pairs))
         turnings = turning(paths)
         shown = tuple(
-            Stop(round(place, 4), round(angle, 4), _points(path))
+            Stop(round(place, 4), round(angle, 4), points(path))
             for place, angle, path in zip(places.tolist(), turnings[0].tolist(), paths[:, 0].unbind(1), strict=True)
         )
         return Figure10Results(shown, tuple(tuple(round(x, 4) for x in row) for row in turnings.tolist()))
@@ -92,10 +91,6 @@ def turning(paths: Tensor) -> Tensor:
     before, after = steps[:-1], steps[1:]
     cross = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
     return torch.atan2(cross, (before * after).sum(-1)).sum(0)
-
-
-def _points(x: Tensor) -> Points:
-    return tuple((round(a, 4), round(b, 4)) for a, b in x.tolist())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data import Spirals, spirals
+from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.figure10 import FRESH
@@ -19,8 +20,6 @@ from isocline.experiments.section5.spiral_models import TrainConfig
 from isocline.experiments.section5.table2 import SETTINGS, Table2
 from isocline.experiments.section5.trained import latent_ode_of, table_of
 from isocline.experiments.tables import Table
-
-Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -119,12 +118,8 @@ def _size(x: Tensor) -> float:
 
 
 def _path(seen: int, index: int, predicted: Tensor, data: Spirals) -> Seen:
-    samples = tuple(_points(x) for x in predicted[:, index].unbind(1))
-    return Seen(seen, _points(data.observed.values[:, index]), _points(data.truth[:, index]), samples)
-
-
-def _points(x: Tensor) -> Points:
-    return tuple((round(a, 4), round(b, 4)) for a, b in x.tolist())
+    samples = tuple(points(x) for x in predicted[:, index].unbind(1))
+    return Seen(seen, points(data.observed.values[:, index]), points(data.truth[:, index]), samples)
 
 
 @dataclass(frozen=True)

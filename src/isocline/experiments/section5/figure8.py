@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor, nn
 
 import isocline as iso
+from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.fitting import Fit
@@ -24,8 +25,6 @@ NOISE = 0.1
 FRESH = 1000
 """Added to the seed of series that were not trained on."""
 GRID = 201
-
-Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Figure8(Reproduction):
             tuple(
                 Shown(
                     tuple(round(t, 3) for t in test.series.ts[: int(n), i].tolist()),
-                    *(_points(ts, x[:, i]) for x in (truth, mean, lower, upper)),
+                    *(points(torch.stack([ts, x[:, i]], dim=1)) for x in (truth, mean, lower, upper)),
                 )
                 for i, n in enumerate(test.series.lengths[: self.shown])
             ),
@@ -188,10 +187,6 @@ class Figure8(Reproduction):
 
 def _error(found: Tensor, truth: Tensor) -> float:
     return ((found - truth).abs().mean() / truth.mean()).item()
-
-
-def _points(ts: Tensor, values: Tensor) -> Points:
-    return tuple((round(t, 3), round(x, 4)) for t, x in zip(ts.tolist(), values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,3 @@ def batches(lengths: Tensor, size: int) -> Iterator[Tensor]:
 def in_order(count: int, size: int) -> Iterator[Tensor]:
     """Places of all series once, in order, so many at a time: for measuring."""
     yield from torch.arange(count).split(size)
-
-
-def parameters(model: nn.Module) -> int:
-    """Number of trained values."""
-    return sum(p.numel() for p in model.parameters())

@@ -13,6 +13,7 @@ from torch.distributions import Normal
 
 import isocline as iso
 from isocline.data import lynx_hare
+from isocline.experiments.points import Points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.tables import Table
@@ -22,8 +23,6 @@ NAMES = ("alpha", "beta", "gamma", "delta", "hares at 0", "lynxes at 0", "sigma 
 REFERENCE = (0.546864, 0.0277473, 0.800095, 0.0240859, 34.03522, 5.935897, 0.248057, 0.251017)
 """Posterior means of posteriordb's reference draws, hudson_lynx_hare-lotka_volterra (BSD 3-clause licence)."""
 START = (0.5, 0.03, 0.8, 0.03, 30.0, 5.0, 0.3, 0.3)
-
-Points = tuple[tuple[float, float], ...]
 
 
 class LotkaVolterra(nn.Module):

@@ -19,9 +19,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import isocline as iso
 from isocline.data import Stays, physionet2012
+from isocline.experiments.memory import parameters
+from isocline.experiments.points import Points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section5.fitting import Fit, in_order, parameters
+from isocline.experiments.section5.fitting import Fit, in_order
 from isocline.experiments.section5.stay_models import TITLES, Classifier, Encoder, GapMethod, encoder, latent_ode
 from isocline.experiments.section5.stays import HOURS, Split, Units, features, made_up
 from isocline.experiments.tables import Table
@@ -30,8 +32,6 @@ PAPER_ERROR = 2.118e-3
 """Mean square error of interpolation of the latent ODE with an ODE-RNN encoder, as published."""
 PAPER_AUC: dict[str, float] = {"latent ODE": 0.829, "ode-rnn": 0.833}
 """Areas under the curve, as published."""
-
-Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)

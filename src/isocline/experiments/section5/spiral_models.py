@@ -152,11 +152,6 @@ class Training:
         return self.model.elbo(batch, kl_weight=min(1.0, done / max(self.config.warm_up, 1e-9)))
 
 
-def parameters(model: SpiralModel) -> int:
-    """Number of trained values."""
-    return sum(p.numel() for p in model.parameters())
-
-
 @torch.no_grad()
 def latent_paths(model: iso.LatentODE, data: Spirals) -> Tensor:
     """Mean latent paths at all times in the two directions in which they vary most, (200, N, 2)."""

@@ -13,6 +13,8 @@ from tyro.conf import OmitArgPrefixes
 
 import isocline as iso
 from isocline.data import Spirals, spirals
+from isocline.experiments.memory import parameters
+from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.spiral_models import (
@@ -22,7 +24,6 @@ from isocline.experiments.section5.spiral_models import (
     build,
     each,
     latent_paths,
-    parameters,
     predicted,
 )
 from isocline.experiments.tables import Table
@@ -39,8 +40,6 @@ PAPER: dict[tuple[ModelName, int], float] = {
     ("latent-ode", 100): 0.1346,
 }
 """Root mean square errors of Table 2, by model and number of observations."""
-
-Points = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -142,15 +141,11 @@ def _path(index: int, data: Spirals, paths: list[Tensor], latent: Tensor) -> Pat
     seen = data.observed.select([index]).values[:, 0]
     return Path(
         bool(data.clockwise[index]),
-        _points(seen),
-        _points(data.truth[:, index]),
-        tuple(_points(path[:, index]) for path in paths),
-        _points(latent[:, index]),
+        points(seen),
+        points(data.truth[:, index]),
+        tuple(points(path[:, index]) for path in paths),
+        points(latent[:, index]),
     )
-
-
-def _points(x: Tensor) -> Points:
-    return tuple((round(a, 4), round(b, 4)) for a, b in x.tolist())
 
 
 @dataclass(frozen=True)
