@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.problems import PROBLEMS
+from benchmarks.problems.stiff import robertson
 from torch import Tensor
 
 import isocline as iso
@@ -179,6 +180,24 @@ def test_stiff_methods_solve_for_the_adjoint(method: str, batch_dims: int) -> No
     assert stats.backward is not None
     # An explicit method needs about 2e4 / 3 of them.
     assert stats.backward.steps < 600 * (1 + batch_dims)
+
+
+def reacted(gradient: iso.Gradient, method: str, tol: float) -> Tensor:
+    """Gradient by the logarithms of Robertson's rate constants, saved while steps are longer than save times apart."""
+    logarithms = torch.tensor([0.04, 3e7, 1e4], dtype=F64).log().requires_grad_()
+    y0, ts = torch.tensor([1.0, 0.0, 0.0], dtype=F64), (0.0, *(1e3 * i for i in range(1, 11)))
+    settings: Any = {"method": method, "rtol": tol, "atol": 1e-6 * tol, "gradient": gradient}
+    sol = iso.solve(lambda t, y: robertson(t, y, *logarithms.exp()), y0, ts, **settings)
+    weights = torch.cos(torch.arange(30, dtype=F64)).reshape(10, 3)
+    (found,) = torch.autograd.grad((weights * sol.ys[1:]).sum(), logarithms)
+    return found
+
+
+@pytest.mark.parametrize("method", ["kvaerno5", "kencarp4"])
+def test_save_times_inside_of_stiff_steps(method: str) -> None:
+    """What a step damps its interpolant does not: there steps of the way back end at save times."""
+    found, expected = reacted(iso.InterpolatingAdjoint(), method, 1e-4), reacted(iso.DirectAdjoint(), "rodas5p", 1e-5)
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=0.0)
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,13 @@ class Sweep:
     def _target(self, state: State) -> Tensor:
         """Return where the next step may end: at the next stop, or one behind it that is within reach.
 
-        Methods with a past have none of a single step, through which stops inside are pulled back: no reach.
+        Stops inside are pulled back through a single step of the forward method. Methods with a past have none; and
+        of a stiff one the interpolant, which is made of slopes, turns what the step damps into something huge. There
+        is no reach with these.
         """
         trajectory = self.f.trajectory
-        reach = trajectory.reach(state.t, state.dt) if trajectory.solver.weights else torch.zeros_like(state.dt)
+        solver = trajectory.solver
+        reach = trajectory.reach(state.t, state.dt) if solver.weights and solver.integrates else 0.0 * state.dt
         return self.on_way.target(state.t, reach, self.place)
 
     def _begin_again(self, state: State, jumped: Tensor) -> State:
