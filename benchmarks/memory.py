@@ -38,12 +38,12 @@ UNBOUNDED_STEPS = (100, 1_000)
 
 def training_step(gradient: iso.Gradient, steps: int) -> iso.Stats:
     torch.manual_seed(0)
-    field = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh())
+    field = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Tanh()).double()
     controller = iso.FixedStep(1.0 / steps)
     euler = iso.METHODS["euler"]
     sol = iso.solve(
         lambda t, y: field(y),
-        torch.randn(1024, 64),
+        torch.randn(1024, 64, dtype=torch.float64),
         (0.0, 1.0),
         method=euler if gradient.suits(euler) else iso.Reversible("euler"),
         controller=controller,

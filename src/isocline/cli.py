@@ -10,6 +10,7 @@ from isocline.data import DataError
 from isocline.experiments.command import Command
 from isocline.experiments.demo import Demo
 from isocline.experiments.everything import Everything
+from isocline.experiments.explore.command import Explore
 from isocline.experiments.methods import Methods
 from isocline.experiments.registry import EXPERIMENTS
 from isocline.experiments.report import Report
@@ -22,6 +23,7 @@ COMMANDS: Commands = {
     "methods": Methods,
     "reproduce": {"all": Everything, **EXPERIMENTS},
     "report": Report,
+    "explore": Explore,
 }
 """What users write, and what is run; a dict is a group of commands."""
 

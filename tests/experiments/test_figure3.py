@@ -56,7 +56,7 @@ def test_tighter_tolerances_cost_more_and_err_less(found: dict[str, object]) -> 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     RunFolder.create(tmp_path, {"experiment": "Memory"})
-    with pytest.raises(RunFolderError, match="expected a run of table1"):
+    with pytest.raises(RunFolderError, match="expected a run of Table1"):
         Figure3(out=tmp_path / "out", trained=tmp_path, images="digits").main()
 
 

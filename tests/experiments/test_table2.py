@@ -15,7 +15,7 @@ from isocline.data import spirals
 from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import drawn, plain
 from isocline.experiments.run_folder import RunFolder, RunFolderError
-from isocline.experiments.section5.spiral_models import TrainConfig, Training, build, predicted
+from isocline.experiments.section5.spiral_models import TrainConfig, build, fitted, predicted
 from isocline.experiments.section5.table2 import PAPER, Row, Table2, Table2Results
 from isocline.experiments.section5.table2 import Path as Shown
 
@@ -73,11 +73,11 @@ def test_a_stopped_training_resumes_to_the_same_numbers(
 ) -> None:
     data = spirals(16, 10)
 
-    def training() -> Training:
-        return Training("m", build(name, CONFIG, 1), data.observed, CONFIG, 1)  # type: ignore[arg-type]
+    def train(folder: RunFolder) -> None:
+        fitted("m", build(name, CONFIG, 1), data.observed, CONFIG, 1, folder)  # type: ignore[arg-type]
 
     whole = RunFolder.create(tmp_path / "whole", {})
-    training().run(whole)
+    train(whole)
     cut = RunFolder.create(tmp_path / "cut", {})
     save = RunFolder.save_checkpoint
 
@@ -88,12 +88,11 @@ def test_a_stopped_training_resumes_to_the_same_numbers(
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        training().run(cut)
+        train(cut)
     monkeypatch.undo()
     assert [record["epoch"] for record in cut.metrics()] == [2, 4]
-    again = training()
     torch.rand(3)  # what was drawn elsewhere does not matter
-    again.run(cut)
+    train(cut)
     assert cut.metrics() == whole.metrics()
     one, other = cut.load_checkpoint("m"), whole.load_checkpoint("m")
     assert one is not None
@@ -103,9 +102,9 @@ def test_a_stopped_training_resumes_to_the_same_numbers(
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     folder, data = RunFolder.create(tmp_path, {}), spirals(16, 10)
-    Training("m", build("rnn", CONFIG, 0), data.observed, replace(CONFIG, epochs=1), 0).run(folder)
+    fitted("m", build("rnn", CONFIG, 0), data.observed, replace(CONFIG, epochs=1), 0, folder)
     with pytest.raises(RunFolderError, match=r"m\.pt: does not fit"):
-        Training("m", build("latent-ode", CONFIG, 0), data.observed, CONFIG, 0).run(folder)
+        fitted("m", build("latent-ode", CONFIG, 0), data.observed, CONFIG, 0, folder)
 
 
 @pytest.mark.parametrize("name", ["rnn", "latent-ode"])

@@ -1,5 +1,6 @@
 """`isocline demo`: the paper's supervised comparison in about a minute, on digits that need no download."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -8,11 +9,12 @@ from matplotlib.figure import Figure
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data import digits
+from isocline.experiments.explore.subject import Subject
 from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.classifiers import ModelName
-from isocline.experiments.section3.comparison import Row, compare, table
+from isocline.experiments.section3.comparison import Row, compare, subjects, table
 from isocline.experiments.section3.demo_figure import demo_figure
 from isocline.experiments.section3.tolerance import Point, sweep
 from isocline.experiments.section3.training import TrainConfig
@@ -42,6 +44,10 @@ class Demo(Reproduction):
     def threads(self) -> int | None:
         """As the training settings say."""
         return self.train.threads
+
+    def subjects(self, folder: RunFolder) -> Iterable[Subject]:
+        """ODE-Nets and RK-Nets, on test images."""
+        return subjects(MODELS, (self.train.seed,), self.train, digits(), folder)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "DemoResults":
         """Trains, and solves the trained ODE-Net in many ways."""

@@ -2,11 +2,12 @@
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from isocline.experiments.command import Command
+from isocline.experiments.explore.subject import Subject
 from isocline.experiments.processes import launched
 from isocline.experiments.run_folder import RunFolder, RunFolderError
 from isocline.experiments.settings import restored
@@ -81,6 +83,14 @@ class Reproduction(Command):
     def check(self) -> None:  # most need nothing
         """Raises what is wrong with the data, before anything is written."""
 
+    def subjects(self, folder: RunFolder) -> Iterable[Subject]:
+        """The ODEs that a run with these settings has trained, for `isocline explore`; most experiments train none.
+
+        Raises:
+            RunFolderError: A checkpoint is damaged.
+        """
+        return ()
+
     def threads(self) -> int | None:
         """CPU threads; torch's choice if None."""
         return 1  # most experiments have states so small that they gain nothing from a second one
@@ -112,11 +122,8 @@ class Reproduction(Command):
             return replace(self.smaller(), quick=False) if self.quick else self
         if replace(self, resume=None) != type(self)():
             raise RunFolderError(f"--resume {self.resume}: takes every setting from the run; leave other options out")
-        folder = RunFolder.open(self.resume)
-        name, found = type(self).__name__, folder.config.pop("experiment", None)
-        if found != name:
-            raise RunFolderError(f"{self.resume}: expected a run of {name}, found one of {found}")
-        return replace(restored(type(self), folder.config, folder.path), resume=self.resume)
+        settings, _ = opened(type(self), self.resume)
+        return replace(settings, resume=self.resume)
 
     def _folder(self, fabric: Fabric) -> RunFolder:
         """The run folder, which the first process makes and all use."""
@@ -129,6 +136,22 @@ class Reproduction(Command):
         if fabric.is_global_zero:
             Console().print(f"run folder: {path} (continue it with --resume)", soft_wrap=True)
         return RunFolder.open(path)
+
+
+R = TypeVar("R", bound=Reproduction)
+
+
+def opened(kind: type[R], path: Path) -> tuple[R, RunFolder]:
+    """Settings and folder of a run of an experiment.
+
+    Raises:
+        RunFolderError: The folder holds no run of this kind, or a damaged one.
+    """
+    folder = RunFolder.open(path)
+    settings = dict(folder.config)
+    if (found := settings.pop("experiment", None)) != kind.__name__:
+        raise RunFolderError(f"{path}: expected a run of {kind.__name__}, found one of {found}")
+    return restored(kind, settings, path), folder
 
 
 def leave(results: Results, folder: RunFolder, name: str) -> None:

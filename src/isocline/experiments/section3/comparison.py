@@ -1,13 +1,19 @@
 """Several models, each from several seeds, trained on one data set, measured, and laid out in one table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from statistics import mean, stdev
+from typing import cast
 
+import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.nn.functional import cross_entropy
 
+import isocline as iso
 from isocline.data import ImageData
+from isocline.experiments.explore.subject import SHOWN, Subject
 from isocline.experiments.memory import parameters, peak_memory
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.classifiers import ABOUT, Classifier, ModelName, build_classifier
@@ -65,6 +71,28 @@ def _built(name: ModelName, config: TrainConfig, data: ImageData) -> Classifier:
     pixels = data.train_x.shape[-1]
     model = build_classifier(name, config.channels, pixels, config.rtol, config.atol, config.seed)
     return model.to(data.train_x.device)
+
+
+def subjects(
+    models: Sequence[ModelName], seeds: Sequence[int], config: TrainConfig, data: ImageData, folder: RunFolder
+) -> Iterator[Subject]:
+    """The ODEs among the models that the folder holds, from states of test images.
+
+    Raises:
+        RunFolderError: A checkpoint is damaged.
+    """
+    images, digits = data.test_x[:SHOWN], tuple(map(str, data.test_y[:SHOWN].tolist()))
+    for seed, name in product(seeds, models):
+        state = folder.load_checkpoint(run_name(name, seed))
+        model = _built(name, replace(config, seed=seed), data)
+        if state is None or not isinstance(model.body, iso.NeuralODE):
+            continue
+        model.load_state_dict(state["model"])
+        field = model.body.field
+        with torch.no_grad():
+            start = model.stem(images)
+        plain = cast(nn.Module, field.field if isinstance(field, iso.Regularised) else field)
+        yield Subject(f"{ABOUT[name].title}, seed {seed}", plain, start, (0.0, 1.0), digits)
 
 
 def _trained(name: ModelName, config: TrainConfig, data: ImageData, folder: RunFolder, fabric: Fabric) -> Classifier:

@@ -1,6 +1,7 @@
 """`isocline reproduce figure3`: a trained ODE-Net's error, time and evaluations by tolerance, and over its training."""
 
 import time
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import log10
@@ -18,14 +19,14 @@ from tyro.conf import OmitArgPrefixes
 
 import isocline as iso
 from isocline.data.named import ImageName, named
+from isocline.experiments.explore.subject import Subject
 from isocline.experiments.processes import launched
-from isocline.experiments.reproduction import Finding, Reproduction, Results, Verdict
-from isocline.experiments.run_folder import RunFolder, RunFolderError
+from isocline.experiments.reproduction import Finding, Reproduction, Results, Verdict, opened
+from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.classifiers import Classifier
-from isocline.experiments.section3.comparison import compare, run_name
+from isocline.experiments.section3.comparison import compare, run_name, subjects
 from isocline.experiments.section3.table1 import SETTINGS, Table1
 from isocline.experiments.section3.training import TrainConfig
-from isocline.experiments.settings import restored
 
 MARKERS = "os^vD"
 
@@ -107,15 +108,25 @@ class Figure3(Reproduction):
         """As the training settings say."""
         return self.train.threads
 
+    def subjects(self, folder: RunFolder) -> Iterable[Subject]:
+        """The ODE-Net, on test images."""
+        train, home = self._home(folder)
+        return subjects(("odenet",), (train.seed,), train, named(self.images, self.data_dir), home)
+
+    def _home(self, folder: RunFolder) -> tuple[TrainConfig, RunFolder]:
+        """How the ODE-Net is trained, and where it is kept."""
+        if self.trained is None:
+            return self.train, folder
+        table, home = opened(Table1, self.trained)
+        return replace(table.train, seed=table.seeds[0]), home
+
     def run(self, folder: RunFolder, fabric: Fabric) -> "Figure3Results":
         """Trains what is not trained, and solves.
 
         Raises:
             RunFolderError: `trained` is no run of table1.
         """
-        train, home = self.train, folder
-        if self.trained is not None:
-            train, home = _settings(self.trained), RunFolder.open(self.trained)
+        train, home = self._home(folder)
         data = named(self.images, self.data_dir)
         model, _ = compare(("odenet",), (train.seed,), train, data, home, fabric)["odenet"]
         name = run_name("odenet", train.seed)
@@ -159,15 +170,6 @@ class Figure3(Reproduction):
             median(forward),
             median(backward),
         )
-
-
-def _settings(path: Path) -> TrainConfig:
-    """The training settings of a run of table1, with its first seed."""
-    config = dict(RunFolder.open(path).config)
-    if config.pop("experiment", None) != "Table1":
-        raise RunFolderError(f"{path}: expected a run of table1")
-    table = restored(Table1, config, path)
-    return replace(table.train, seed=table.seeds[0])
 
 
 def _exact(body: iso.NeuralODE, start: Tensor) -> Tensor:

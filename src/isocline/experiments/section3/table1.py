@@ -1,5 +1,6 @@
 """`isocline reproduce table1`: supervised learning on MNIST, ODE-Nets beside residual networks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -10,11 +11,12 @@ from matplotlib.figure import Figure
 from tyro.conf import OmitArgPrefixes
 
 from isocline.data.named import ImageName, named
+from isocline.experiments.explore.subject import Subject
 from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section3.classifiers import ABOUT, MODEL_NAMES, ModelName
-from isocline.experiments.section3.comparison import Row, compare, table
+from isocline.experiments.section3.comparison import Row, compare, subjects, table
 from isocline.experiments.section3.growth import Cost, Growing, Line, line, measured
 from isocline.experiments.section3.training import TrainConfig
 from isocline.experiments.tables import Table
@@ -58,6 +60,10 @@ class Table1(Reproduction):
     def threads(self) -> int | None:
         """As the training settings say."""
         return self.train.threads
+
+    def subjects(self, folder: RunFolder) -> Iterable[Subject]:
+        """ODE-Nets and RK-Nets, on test images."""
+        return subjects(self.models, self.seeds, self.train, named(self.images, self.data_dir), folder)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Table1Results":
         """Trains, tests, and measures what depth costs."""

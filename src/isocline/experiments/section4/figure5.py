@@ -1,6 +1,6 @@
 """`isocline reproduce figure5`: maximum likelihood, hidden units against layers, and the way from noise to data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 import isocline as iso
 from isocline.data import POINTS
+from isocline.experiments.explore.subject import Subject
 from isocline.experiments.memory import parameters
 from isocline.experiments.reproduction import Finding, Results
 from isocline.experiments.run_folder import RunFolder
@@ -76,8 +77,20 @@ class Figure5(Planar):
         """Fits every flow, one after the other; leaves an animation of each CNF in the folder."""
         return Figure5Results(tuple(self._row(name, model, folder) for name in self.data for model in MODELS))
 
+    def subjects(self, folder: RunFolder) -> Iterator[Subject]:
+        """The CNFs, from noise."""
+        for name in self.data:
+            if (state := folder.load_checkpoint(_label(name, "CNF"))) is None:
+                continue
+            flow = self.untrained("CNF", self.size, "to_noise")
+            flow.load_state_dict(state["flow"])
+            assert isinstance(flow, iso.CNF)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                yield Subject(f"CNF of {name}", flow.fields[0], flow.base.sample((self.shown,)), flow.ts)
+
     def _row(self, name: str, model: Model, folder: RunFolder) -> Fitted:
-        label = f"{name.replace(' ', '-')}-{model}"
+        label = _label(name, model)
         flow, losses = self.fitted(label, model, self.size, "to_noise", partial(self._loss, name), folder)
         test = POINTS[name](self.test, Generator().manual_seed(10**9 + self.seed))  # unlike any seed of a piece
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -103,6 +116,11 @@ class Figure5(Planar):
         noise = flow.base.sample((self.shown,))
         ways: Tensor = flow.solve(flow.fields[0], noise, torch.linspace(*flow.ts, self.frames)).ys
         return ways
+
+
+def _label(name: str, model: Model) -> str:
+    """What checkpoint and metrics are called."""
+    return f"{name.replace(' ', '-')}-{model}"
 
 
 def stages(flow: Flow) -> list[Callable[[Tensor], Tensor]]:

@@ -56,6 +56,14 @@ class Planar(Reproduction):
             pixels=20,
         )
 
+    def untrained(self, model: Model, size: int, closed_form: Literal["to_data", "to_noise"]) -> Flow:
+        """A flow with the weights that the seed gives."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            if model == "CNF":
+                return iso.CNF(PlanarField(2, size), 2, rtol=self.tolerance, atol=self.tolerance)
+            return PlanarFlow(2, size, closed_form=closed_form)
+
     def fitted(
         self,
         name: str,
@@ -75,18 +83,13 @@ class Planar(Reproduction):
             loss: Of a flow, from how much of the training is done.
             folder: Where it is kept.
         """
-        flow: Flow
-        optimiser: torch.optim.Optimizer
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            if model == "CNF":
-                flow = iso.CNF(PlanarField(2, size), 2, rtol=self.tolerance, atol=self.tolerance)
-                optimiser = torch.optim.Adam(flow.parameters(), self.cnf_learning_rate)
-                iterations, every = self.cnf_iterations, self.every
-            else:
-                flow = PlanarFlow(2, size, closed_form=closed_form)
-                optimiser = torch.optim.RMSprop(flow.parameters(), self.nf_learning_rate, momentum=0.9)
-                iterations, every = self.nf_iterations, -(-self.every * self.nf_iterations // self.cnf_iterations)
+        flow = self.untrained(model, size, closed_form)
+        if model == "CNF":
+            optimiser: torch.optim.Optimizer = torch.optim.Adam(flow.parameters(), self.cnf_learning_rate)
+            iterations, every = self.cnf_iterations, self.every
+        else:
+            optimiser = torch.optim.RMSprop(flow.parameters(), self.nf_learning_rate, momentum=0.9)
+            iterations, every = self.nf_iterations, -(-self.every * self.nf_iterations // self.cnf_iterations)
         losses = Fit(name, flow, optimiser, partial(loss, flow), iterations, every, self.seed).run(folder).losses
         evaluating(flow)
         return flow, losses

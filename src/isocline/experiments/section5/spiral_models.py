@@ -7,15 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Adam
-from torch.optim.lr_scheduler import OneCycleLR
-from tqdm import tqdm
 
 import isocline as iso
 from isocline.data import Spirals
-from isocline.experiments.progress import Progress
 from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.section5.fitting import Fit
 from isocline.models import Autonomous, Forecaster, GapRNN, GaussianNoise
 
 ModelName = Literal["rnn", "latent-ode"]
@@ -26,8 +22,6 @@ UNITS = 20
 """Of the decoder's layer."""
 WIDTH = 25
 """Numbers of the recurrent networks' states."""
-LONGEST = 10.0
-"""Gradients are cut to this norm."""
 
 
 @dataclass(frozen=True)
@@ -103,53 +97,28 @@ def predicted(model: SpiralModel, data: Spirals, samples: int = 20) -> Tensor:
         return torch.cat([torch.full_like(later, math.nan), later])
 
 
-class Training:
-    """One model's training, which a kill sets back by a few epochs, and which resumes to the same numbers."""
+def fitted(
+    name: str, model: SpiralModel, series: iso.Series, config: TrainConfig, seed: int, folder: RunFolder
+) -> None:
+    """Trains a model from the folder's checkpoint of that name, if there is one, to the last epoch."""
 
-    def __init__(self, name: str, model: SpiralModel, series: iso.Series, config: TrainConfig, seed: int) -> None:
-        """`name` is that of its checkpoint."""
-        self.name, self.model, self.series, self.config, self.seed = name, model, series, config, seed
-        self.epoch = 0
-        self.steps = config.epochs * math.ceil(len(series) / config.batch_size)
-        self.optimiser = Adam(model.parameters())
-        self.schedule = OneCycleLR(self.optimiser, config.learning_rate, total_steps=self.steps)
+    def loss(places: Tensor, done: float) -> Tensor:
+        batch = series.select(places)
+        if isinstance(model, Forecaster):
+            return -model.log_likelihood(batch).mean()
+        return -model.elbo(batch, kl_weight=min(1.0, done / max(config.warm_up, 1e-9))).mean()
 
-    def run(self, folder: RunFolder) -> None:
-        """Trains from the folder's checkpoint, if there is one, to the last epoch."""
-        parts = {"model": self.model, "optimiser": self.optimiser, "schedule": self.schedule}
-        progress = Progress(folder, self.name, "epoch", parts)
-        if (state := progress.restore()) is not None:
-            self.epoch = state["epoch"]
-        progress.forget(after=self.epoch)
-        with tqdm(total=self.config.epochs, initial=self.epoch, desc=self.name, unit="epoch", disable=None) as bar:
-            while self.epoch < self.config.epochs:
-                loss = self._train_epoch()
-                bar.update()
-                bar.set_postfix_str(f"loss {loss:.3f}")
-                if self.epoch % self.config.checkpoint_every == 0 or self.epoch == self.config.epochs:
-                    progress.leave({"model": self.name, "epoch": self.epoch, "loss": loss})
-
-    def _train_epoch(self) -> float:
-        self.epoch += 1
-        losses = []
-        with torch.random.fork_rng(devices=[]):
-            # Seeded anew each epoch: a resumed run draws the same without a generator's saved state.
-            torch.manual_seed(1_000_003 * self.seed + self.epoch)
-            for batch in self.series.batches(self.config.batch_size):
-                self.optimiser.zero_grad()
-                loss = -self._bound(batch).mean()
-                loss.backward()
-                clip_grad_norm_(self.model.parameters(), LONGEST)
-                self.optimiser.step()
-                self.schedule.step()
-                losses.append(loss.detach())
-        return torch.stack(losses).mean().item()
-
-    def _bound(self, batch: iso.Series) -> Tensor:
-        if isinstance(self.model, Forecaster):
-            return self.model.log_likelihood(batch)
-        done = self.schedule.last_epoch / self.steps
-        return self.model.elbo(batch, kl_weight=min(1.0, done / max(self.config.warm_up, 1e-9)))
+    Fit(
+        name,
+        model,
+        series.lengths,
+        loss,
+        config.epochs,
+        config.batch_size,
+        config.learning_rate,
+        seed,
+        every=config.checkpoint_every,
+    ).run(folder)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """`isocline reproduce table2`: spirals seen at irregular times, a latent ODE beside a recurrent network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Self
@@ -13,6 +14,7 @@ from tyro.conf import OmitArgPrefixes
 
 import isocline as iso
 from isocline.data import Spirals, spirals
+from isocline.experiments.explore.subject import SHOWN, Subject
 from isocline.experiments.memory import parameters
 from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
@@ -20,9 +22,9 @@ from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.spiral_models import (
     ModelName,
     TrainConfig,
-    Training,
     build,
     each,
+    fitted,
     latent_paths,
     predicted,
 )
@@ -106,6 +108,22 @@ class Table2(Reproduction):
         train = replace(self.train, epochs=2, batch_size=20, checkpoint_every=1)
         return replace(self, train=train, observations=(10, 30), seeds=(0,), count=40, shown=6)
 
+    def subjects(self, folder: RunFolder) -> Iterator[Subject]:
+        """The latent ODEs of the first seed, from what they make of spirals; the states are latent."""
+        for observations in self.observations:
+            seed = self.seeds[0]
+            if (state := folder.load_checkpoint(f"latent-ode-{observations}-{seed}")) is None:
+                continue
+            model = build("latent-ode", self.train, seed)
+            model.load_state_dict(state["model"])
+            assert isinstance(model, iso.LatentODE)
+            data = spirals(self.count, observations, seed=seed)
+            with torch.no_grad():
+                start = model.posterior(data.observed).mean[:SHOWN]
+            turns = tuple("clockwise" if x else "counter-clockwise" for x in data.clockwise[:SHOWN].tolist())
+            title = f"latent ODE, {observations} observations"
+            yield Subject(title, model.dynamics.field, start, (0.0, float(data.ts[-1])), turns)
+
     def run(self, folder: RunFolder, fabric: Fabric) -> "Table2Results":
         """Trains what the folder does not hold trained, and measures."""
         found: dict[tuple[ModelName, int], list[tuple[float, float]]] = {}
@@ -116,7 +134,7 @@ class Table2(Reproduction):
             for name, seed in each(self.models, self.seeds):
                 data = spirals(self.count, observations, seed=seed)
                 model = build(name, self.train, seed)
-                Training(f"{name}-{observations}-{seed}", model, data.observed, self.train, seed).run(folder)
+                fitted(f"{name}-{observations}-{seed}", model, data.observed, self.train, seed, folder)
                 paths, sizes[name] = predicted(model, data), parameters(model)
                 found.setdefault((name, observations), []).append(_errors(paths, data))
                 if (observations, seed) == (self.observations[0], self.seeds[0]):

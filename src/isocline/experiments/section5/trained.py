@@ -4,10 +4,10 @@ from pathlib import Path
 
 import isocline as iso
 from isocline.data import spirals
-from isocline.experiments.run_folder import RunFolder, RunFolderError
-from isocline.experiments.section5.spiral_models import Training, build
+from isocline.experiments.reproduction import opened
+from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.section5.spiral_models import build, fitted
 from isocline.experiments.section5.table2 import Table2
-from isocline.experiments.settings import restored
 
 
 def table_of(trained: Path | None, own: Table2, folder: RunFolder) -> tuple[Table2, RunFolder]:
@@ -16,12 +16,7 @@ def table_of(trained: Path | None, own: Table2, folder: RunFolder) -> tuple[Tabl
     Raises:
         RunFolderError: `trained` holds no run of table2.
     """
-    if trained is None:
-        return own, folder
-    home = RunFolder.open(trained)
-    if (found := home.config.pop("experiment", None)) != "Table2":
-        raise RunFolderError(f"{trained}: expected a run of Table2, found one of {found}")
-    return restored(Table2, home.config, trained), home
+    return (own, folder) if trained is None else opened(Table2, trained)
 
 
 def latent_ode_of(table: Table2, observations: int, home: RunFolder) -> iso.LatentODE:
@@ -30,5 +25,5 @@ def latent_ode_of(table: Table2, observations: int, home: RunFolder) -> iso.Late
     model = build("latent-ode", table.train, seed)
     assert isinstance(model, iso.LatentODE)
     series = spirals(table.count, observations, seed=seed).observed
-    Training(f"latent-ode-{observations}-{seed}", model, series, table.train, seed).run(home)
+    fitted(f"latent-ode-{observations}-{seed}", model, series, table.train, seed, home)
     return model

@@ -1,0 +1,1 @@
+"""`isocline explore`: a local page on which to play with trained models."""
