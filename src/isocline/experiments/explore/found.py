@@ -5,10 +5,11 @@ from pathlib import Path
 from isocline.experiments.demo import Demo
 from isocline.experiments.explore.subject import Subject
 from isocline.experiments.registry import EXPERIMENTS
-from isocline.experiments.reproduction import opened
+from isocline.experiments.reproduction import Reproduction, opened
 from isocline.experiments.run_folder import RunFolder, RunFolderError
 
-KINDS = {kind.__name__: kind for kind in (Demo, *EXPERIMENTS.values())}
+_ALL: tuple[type[Reproduction], ...] = (Demo, *EXPERIMENTS.values())
+KINDS = {kind.__name__: kind for kind in _ALL}
 
 
 def subjects_of(path: Path) -> tuple[Subject, ...]:

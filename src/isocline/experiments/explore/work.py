@@ -59,7 +59,8 @@ def paths(subject: Subject, method: str, tolerance: float) -> Tensor:
     """Where the states are at times from start to end, as flat vectors (T, N, n)."""
     ts = torch.linspace(*subject.ts, ON_THE_WAY)
     sol = iso.solve(subject.field, subject.y0, ts, method=method, rtol=tolerance, atol=tolerance)
-    return sol.ys.flatten(2)
+    ways: Tensor = sol.ys.flatten(2)
+    return ways
 
 
 @dataclass(frozen=True)

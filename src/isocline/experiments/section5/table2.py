@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
-from typing import Self
+from typing import Self, cast
 
 import torch
 from lightning_fabric import Fabric
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from tyro.conf import OmitArgPrefixes
 
 import isocline as iso
@@ -122,7 +122,7 @@ class Table2(Reproduction):
                 start = model.posterior(data.observed).mean[:SHOWN]
             turns = tuple("clockwise" if x else "counter-clockwise" for x in data.clockwise[:SHOWN].tolist())
             title = f"latent ODE, {observations} observations"
-            yield Subject(title, model.dynamics.field, start, (0.0, float(data.ts[-1])), turns)
+            yield Subject(title, cast(nn.Module, model.dynamics.field), start, (0.0, float(data.ts[-1])), turns)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Table2Results":
         """Trains what the folder does not hold trained, and measures."""
@@ -240,8 +240,8 @@ class Table2Results(Results):
             if path.clockwise in turns and path.latent:
                 axes.plot(*zip(*path.latent, strict=True), color="C0" if path.clockwise else "C1", linewidth=0.8)
                 axes.plot(*path.latent[0], marker="o", markersize=3, color="k")
-        names = " and ".join("clockwise" if turn else "counter-clockwise" for turn in turns)
-        axes.set(title=f"latent paths, {names}", xlabel="first direction", ylabel="second direction")
+        which = "all latent paths" if len(turns) > 1 else "clockwise" if turns[0] else "counter-clockwise"
+        axes.set(title=which, xlabel="first direction", ylabel="second direction")
 
     def tables(self) -> tuple[Table, ...]:
         """The paper's, with what else was measured."""
