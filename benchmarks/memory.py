@@ -69,7 +69,7 @@ def main() -> None:
         json.dumps(
             {
                 "command": "python benchmarks/memory.py",
-                "problem": "tanh(Linear(64, 64)), batch 1024, float32, euler with fixed steps (its reversible form for "
+                "problem": "tanh(Linear(64, 64)), batch 1024, float64, euler with fixed steps (its reversible form for "
                 "ReversibleAdjoint), only the end saved",
                 "torch": torch.__version__,
                 "machine": platform.processor() or platform.machine(),
