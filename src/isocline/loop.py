@@ -53,7 +53,7 @@ def start(
     else:
         dt, memory = before.dt, before.memory
     usable = _finite(t0, y0, *carry)
-    if carry and len(y0) > 1 and torch.is_grad_enabled() and not everywhere(usable):
+    if torch.is_grad_enabled() and carry and y0.shape[0] > 1 and not everywhere(usable):
         # Evaluated again, so that no gradient goes through an f that is nan.
         safe, safe_t, _, safe_y, _ = park(usable, f, t0, t0, y0, ())
         carry = solver.init(safe, safe_t, safe_y, lambda: safe(safe_t, safe_y))

@@ -11,6 +11,7 @@ from torch import Tensor
 from isocline.compiled import try_to_trace
 from isocline.controllers import Controller, Tolerance
 from isocline.events import AnyEvent, listed
+from isocline.exported import check_exportable, exporting, solve_in_graph
 from isocline.gradients import Gradient
 from isocline.layout import Field, make_layout
 from isocline.observers import Observer, Progress
@@ -150,14 +151,18 @@ def solve(
     check_call(f, args, batch_dims, max_steps)
     y0, quadratures = unmarked(y0)
     layout = make_layout(y0, batch_dims, quadratures)
-    times = make_times(ts, layout)
     plain, per_lane = unmark(args, layout.batch_shape)
-    field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
-    start, times = in_every_sample(field, start, times)
     original = chosen_solver(method)
     original.check(layout)
     controller = chosen_controller(controller, rtol, atol).fitted(layout)
     solver = original.tuned(controller)
+    if exporting():
+        python = {"event": event, "jump_ts": jump_ts, "step_ts": step_ts, "state": state, "observers": observers}
+        check_exportable(solver, **python, dense=dense, progress=progress)
+        return solve_in_graph(f, y0, ts, plain, solver, controller, layout, max_steps)
+    times = make_times(ts, layout)
+    field, start = Field(f, plain, layout, per_lane), layout.pack(y0)
+    start, times = in_every_sample(field, start, times)
     controller.check(solver, times.values[0].detach(), times.values[-1].detach(), max_steps, layout.precision)
     vmapped = batched(times.values)
     if dense or vmapped:
