@@ -1,5 +1,7 @@
 """docs/gradients-table.md, made from the results alone."""
 
+import re
+from collections import Counter
 from typing import Any
 
 from benchmarks.gradients.measure import METHODS, MIDDLE
@@ -60,14 +62,14 @@ def cells(entry: dict[str, Any]) -> list[str]:
 
 def run(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    failures = {
-        found["failed"]
+    failures = Counter(
+        re.sub(r"t=\S+ of", "t=... of", found["failed"])
         for record in results["problems"].values()
         for entries in record["solvers"].values()
         for entry in entries.values()
         for found in entry["points"]
         if "failed" in found
-    }
-    said = "".join(f"- {message}\n" for message in sorted(failures))
+    )
+    said = "".join(f"- {message}... ({count} times)\n" for message, count in sorted(failures.items()))
     what = f"## The run\n\n`{results['command']}`, {results['date']}, {results['machine']}, one thread; {versions}.\n"
     return f"{what}\nWhat failed said:\n\n{said}" if said else what
