@@ -35,11 +35,11 @@ def classifier(**settings: Any) -> nn.Module:
     return nn.Sequential(nn.Linear(3, 2), iso.NeuralODE(Swirl(), (0.0, 1.0), **settings), nn.Linear(2, 4)).eval()
 
 
-def exported(model: nn.Module, *inputs: Tensor, any_batch: bool = False, strict: bool = False) -> ExportedProgram:
+def exported(model: nn.Module, *inputs: Tensor, any_batch: bool = False) -> ExportedProgram:
     batch = Dim("batch", min=2, max=1000)
     shapes: Any = tuple({0: batch} for _ in inputs) if any_batch else None
     with torch.no_grad():
-        return export(model, inputs, dynamic_shapes=shapes, strict=strict)
+        return export(model, inputs, dynamic_shapes=shapes, strict=False)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -62,15 +62,6 @@ def test_a_layer_of_a_model(settings: dict[str, Any]) -> None:
         torch.testing.assert_close(program(x), model(x), rtol=1e-5, atol=1e-5)
     # What was traced has left nothing behind.
     assert torch.isfinite(model(torch.randn(4, 3))).all()
-
-
-def test_strict_export() -> None:
-    model, x = classifier(**EXACT), torch.randn(4, 3)
-    try:
-        program = exported(model, x, strict=True).module()
-    except Exception as error:
-        pytest.skip(f"torch's front end cannot follow a solve: {type(error).__name__}")
-    torch.testing.assert_close(program(x), model(x), rtol=1e-5, atol=1e-5)
 
 
 class Pendulums(nn.Module):

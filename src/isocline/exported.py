@@ -19,7 +19,8 @@ from isocline.tree import Tree, leaves
 
 def exporting() -> bool:
     """Whether ``torch.export`` is making a graph."""
-    return torch.compiler.is_exporting()
+    known = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
+    return known is not None and bool(known())
 
 
 def check_exportable(solver: Solver, **rest: object) -> None:
