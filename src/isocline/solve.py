@@ -80,8 +80,8 @@ def solve(
     other. Under ``torch.vmap`` each sample is solved with its own steps, as with ``batch_dims=1``, whatever is mapped:
     y0, ts, args, or what f closes over; ``stats.evaluations`` counts calls of f for all samples at once.
 
-    Inside ``torch.export`` the loop becomes part of the graph, for AOTInductor or ONNX: explicit methods, no gradients, and
-    instead of an error nan where a state was not reached.
+    Inside ``torch.export`` the loop becomes part of the graph, for AOTInductor or ONNX: explicit methods only, without
+    gradients, and nan instead of an error where a state was not reached.
 
     Args:
         f: the vector field, returns the structure of y0. t has y0's real dtype, and is 0-d, or with ``batch_dims`` has
