@@ -160,6 +160,7 @@ torch.save(model(x), sys.argv[3])
 """
 
 
+@pytest.mark.long
 def test_aot_inductor_runs_without_isocline(tmp_path: Path) -> None:
     model, x = classifier(**EXACT), torch.randn(7, 3)
     program = exported(model, torch.randn(4, 3), any_batch=True)
@@ -170,7 +171,7 @@ def test_aot_inductor_runs_without_isocline(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.load(tmp_path / "found.pt"), model(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tsit5", "rk4"])
+@pytest.mark.parametrize("name", ["tsit5", pytest.param("rk4", marks=pytest.mark.long)])
 def test_onnx(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     model, x = classifier(**SETTINGS[name]), torch.randn(7, 3)

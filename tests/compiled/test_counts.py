@@ -137,7 +137,7 @@ print(json.dumps(counters["inductor"]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_process_finds_the_compiled_code(tmp_path: Path) -> None:
     runs = []
     for _ in range(2):

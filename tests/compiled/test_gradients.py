@@ -279,7 +279,7 @@ class Cut(torch.autograd.Function):
 class TestMachineCode:
     """The same once more, in few cases: a program takes ten seconds to compile."""
 
-    @pytest.mark.parametrize("batch_dims", [0, 1])
+    @pytest.mark.parametrize("batch_dims", [0, pytest.param(1, marks=pytest.mark.long)])
     def test_everything(self, batch_dims: int) -> None:
         net = Machine(30)
         for end in (3.0,) if batch_dims else (1.0, 20.0):  # the last takes several records, and programs of its own

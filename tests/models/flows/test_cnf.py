@@ -434,7 +434,7 @@ def test_inference_mode_and_transforms() -> None:
     torch.testing.assert_close(score, torch.autograd.grad(flow.log_prob(start).sum(), start)[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled() -> None:
     field = double(lambda: PlanarField(2, 2, hidden=4))
     flow = CNF(field, 2, trace=Hutchinson(), method="midpoint", controller=iso.FixedStep(0.1)).double()
