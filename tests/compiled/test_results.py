@@ -253,6 +253,7 @@ class WithoutTime(nn.Module):
 class TestMachineCode:
     """Once more without the fixture; with saved states and gradients in the other file."""
 
+    @pytest.mark.long
     def test_end_state(self) -> None:
         for end in (1.0, -2.0, 40.0):
             assert_same(*solve_both(Machine(), Y0, (0.0, end), batch_dims=1, **TIGHT))

@@ -69,7 +69,7 @@ class Machine(Flow):
     """A class of its own, so that its programs are."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_machine_code() -> None:
     flow, z = Machine(by_jacrev), draw(4, 2).requires_grad_()
     y0, settings = (z, torch.zeros(4, dtype=z.dtype)), {"method": "heun", "controller": iso.FixedStep(0.1)}

@@ -60,7 +60,8 @@ def trace(f: Field, t0: Tensor, y0: Tensor) -> Traced:
     t = f.layout.view_time(t0.detach()).clone().requires_grad_(with_grad)
     y = [x.detach().requires_grad_(with_grad) for x in align(f.layout.like, f.layout.unpack(y0.detach()))]
     _seen.call, _seen.own = None, {id(x) for x in (t, *y)}
-    _capture(f.function, f.layout.like, t, f.layout.build(y), f.args)
+    with _one_at_a_time:
+        _capture(f.function, f.layout.like, t, f.layout.build(y), f.args)
     if _seen.call is None:
         raise NotCapturedError("f was not captured")
     graph, inputs = _seen.call
@@ -152,6 +153,8 @@ def _sizes(module: GraphModule) -> dict[int, tuple[int, int]]:
     return {i: known[str(x)] for i, x in enumerate(examples) if isinstance(x, torch.SymInt) and str(x) in known}
 
 
+_one_at_a_time = threading.RLock()
+"""Of threads that meet in the front end, each would capture f anew, and one give up when the limit is reached."""
 _front_ends: "WeakKeyDictionary[Any, Callable[..., list[Tensor]]]" = WeakKeyDictionary()
 
 
