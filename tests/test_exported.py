@@ -69,7 +69,7 @@ class Pendulums(nn.Module):
 
     def forward(self, q: Tensor, ts: Tensor, k: Tensor) -> Any:
         def f(t: Tensor, y: dict[str, Tensor], k: Tensor) -> dict[str, Tensor]:
-            return {"q": y["p"], "p": -k * y["q"].sin()}
+            return {"p": -k * y["q"].sin(), "q": y["p"]}  # in another order than y0
 
         sol = iso.solve(f, {"q": q, "p": torch.zeros_like(q)}, ts, args=(k,), batch_dims=1, **EXACT)
         return sol.ys["q"], sol.ys["p"], sol.status
@@ -136,7 +136,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "stiff": ({"method": "kvaerno5"}, "'kvaerno5' cannot be exported"),
     "dense": ({"dense": True}, "without dense"),
     "event": ({"event": lambda t, y: y.sum()}, "without event"),
-    "several": ({"jump_ts": (0.5,), "progress": True}, "without jump_ts, progress"),
+    "several": ({"jump_ts": torch.tensor([0.2, 0.5]), "progress": True}, "without jump_ts, progress"),
 }
 
 

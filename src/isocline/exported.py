@@ -14,7 +14,7 @@ from isocline.numbers import time_dtype
 from isocline.solution import Solution, Stats
 from isocline.solvers import Solver
 from isocline.state import State, Status
-from isocline.tree import Tree, leaves
+from isocline.tree import Tree, align, leaves
 
 
 def exporting() -> bool:
@@ -29,7 +29,7 @@ def check_exportable(solver: Solver, **rest: object) -> None:
         raise ValueError(
             f"{solver.name!r} cannot be exported: how often it iterates depends on values; take an explicit method"
         )
-    if given := [name for name, value in rest.items() if value]:
+    if given := [name for name, value in rest.items() if isinstance(value, Tensor) or value]:
         raise ValueError(f"torch.export takes solves without {', '.join(given)}")
 
 
@@ -101,14 +101,19 @@ class _Field:
     ) -> None:
         """Store them."""
         self.function, self.args, self.like = function, args, like
-        self.build, self.precision, self.dtypes = layout.build, layout.precision, layout.dtypes
+        self.structure, self.build, self.precision, self.dtypes = (
+            layout.like,
+            layout.build,
+            layout.precision,
+            layout.dtypes,
+        )
         self.single, self.batch_dims = layout.single, len(layout.batch_shape)
         self.ones = (1,) * (len(layout.time_shape) - self.batch_dims)
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """Evaluate the field for all lanes."""
         time = t.to(self.precision).reshape(self.like[0].shape[: self.batch_dims] + self.ones)
-        found = leaves(self.function(time, self._tree(y), *self.args))
+        found = align(self.structure, self.function(time, self._tree(y), *self.args))
         return torch.cat([as_reals(part).reshape(y.shape[0], -1).to(y.dtype) for part in found], dim=1)
 
     def _tree(self, y: Tensor) -> Tree:
