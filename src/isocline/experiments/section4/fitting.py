@@ -1,36 +1,17 @@
-"""Flows fitted by a loss, in pieces that are each left in the run folder, and that resume to the same numbers."""
+"""Flows fitted by a loss."""
 
-import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
-from math import cos, inf, pi
-from typing import Any
+from math import cos, pi
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 import isocline as iso
-from isocline.experiments.progress import Progress
 from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.training import Course, Training
 from isocline.models.flows import Flow
-
-
-@dataclass(frozen=True)
-class Course:
-    """How a training went.
-
-    Attributes:
-        losses: Mean losses of the pieces.
-        scores: What was selected by after each piece; empty if nothing was.
-        seconds: Time that the pieces took, in seconds, those before a resume included.
-    """
-
-    losses: tuple[float, ...]
-    scores: tuple[float, ...]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -60,30 +41,16 @@ class Fit:
 
     def run(self, folder: RunFolder) -> Course:
         """Trains from the folder's checkpoint, if there is one, to the end."""
-        progress = Progress(folder, self.name, "piece", {"flow": self.flow, "optimiser": self.optimiser})
-        state: dict[str, Any] = progress.restore() or {"losses": [], "scores": [], "seconds": 0.0, "best": None}
-        losses, scores, seconds, best = (state[name] for name in ("losses", "scores", "seconds", "best"))
-        progress.forget(after=len(losses))
-        pieces = -(-self.iterations // self.every)
-        # disable=None: no bar where the output is not a terminal
-        for piece in tqdm(range(len(losses), pieces), initial=len(losses), total=pieces, desc=self.name, disable=None):
-            start = time.perf_counter()
-            with iso.track() as work, torch.random.fork_rng(devices=[]):
-                # Seeded anew for each piece: a resumed run draws the same numbers without a generator's saved state.
-                torch.manual_seed(1_000_003 * self.seed + piece)
-                losses.append(self._piece(piece))
-            seconds += time.perf_counter() - start
-            evaluations = work.forward.evaluations / work.solves if work.solves else None
-            record = {"model": self.name, "piece": piece + 1, "loss": losses[-1], "nfe_forward": evaluations}
-            if self.score is not None:
-                record["score"] = self.score()
-                if record["score"] > max(scores, default=-inf):
-                    best = deepcopy(self.flow.state_dict())
-                scores.append(record["score"])
-            progress.leave(record, losses=losses, scores=scores, seconds=seconds, best=best)
-        if best is not None:
-            self.flow.load_state_dict(best)
-        return Course(tuple(losses), tuple(scores), seconds)
+        return Training(
+            self.name,
+            self.flow,
+            "piece",
+            pieces=-(-self.iterations // self.every),
+            piece=self._piece,
+            parts={"optimiser": self.optimiser},
+            seed=self.seed,
+            score=self.score,
+        ).run(folder)
 
     def _piece(self, piece: int) -> float:
         total, first = torch.zeros(()), piece * self.every

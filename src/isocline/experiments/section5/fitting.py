@@ -1,20 +1,17 @@
-"""A model of series, fitted by batches of about equal length; it resumes to the same numbers."""
+"""A model of series, fitted by batches of about equal length."""
 
 import math
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
-from tqdm import tqdm
 
-from isocline.experiments.progress import Progress, Stateful
 from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.training import Course, Training
 
 LONGEST = 10.0
 """Gradients are cut to this norm."""
@@ -51,45 +48,34 @@ class Fit:
     every: int = 1
     score: Callable[[], float] | None = None
 
-    def run(self, folder: RunFolder) -> tuple[float, ...]:
-        """Trains from the folder's checkpoint, if there is one, to the end; the mean loss of each epoch."""
+    def run(self, folder: RunFolder) -> Course:
+        """Trains from the folder's checkpoint, if there is one, to the end."""
         steps = self.epochs * math.ceil(len(self.lengths) / self.batch_size)
         optimiser = Adam(self.model.parameters())
         schedule = OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
-        parts: dict[str, Stateful] = {"model": self.model, "optimiser": optimiser, "schedule": schedule}
-        progress = Progress(folder, self.name, "epoch", parts)
-        state = progress.restore() or {"losses": [], "best": {"score": -math.inf}}
-        losses: list[float] = state["losses"]
-        best: dict[str, Any] = state["best"]
-        progress.forget(after=len(losses))
-        # disable=None: no bar where the output is not a terminal
-        for epoch in tqdm(range(len(losses), self.epochs), initial=len(losses), desc=self.name, disable=None):
-            losses.append(self._epoch(epoch, optimiser, schedule))
-            record = {"model": self.name, "epoch": epoch + 1, "loss": losses[-1]}
-            if self.score is not None:
-                record["score"] = self.score()
-                if record["score"] > best["score"]:
-                    best = {"score": record["score"], "model": deepcopy(self.model.state_dict())}
-            if len(losses) % self.every == 0 or len(losses) == self.epochs:
-                progress.leave(record, losses=losses, best=best)
-        if "model" in best:
-            self.model.load_state_dict(best["model"])
-        return tuple(losses)
+        return Training(
+            self.name,
+            self.model,
+            "epoch",
+            pieces=self.epochs,
+            piece=lambda _: self._epoch(optimiser, schedule),
+            parts={"optimiser": optimiser, "schedule": schedule},
+            seed=self.seed,
+            every=self.every,
+            score=self.score,
+        ).run(folder)
 
-    def _epoch(self, epoch: int, optimiser: Adam, schedule: OneCycleLR) -> float:
+    def _epoch(self, optimiser: Adam, schedule: OneCycleLR) -> float:
         total = torch.zeros(())
         self.model.train()
-        with torch.random.fork_rng(devices=[]):
-            # Seeded anew each epoch: a resumed run draws the same numbers without a generator's saved state.
-            torch.manual_seed(1_000_003 * self.seed + epoch)
-            for batch in batches(self.lengths, self.batch_size):
-                optimiser.zero_grad()
-                loss = self.loss(batch, schedule.last_epoch / schedule.total_steps)
-                loss.backward()
-                clip_grad_norm_(self.model.parameters(), LONGEST)
-                optimiser.step()
-                schedule.step()
-                total += len(batch) * loss.detach()
+        for batch in batches(self.lengths, self.batch_size):
+            optimiser.zero_grad()
+            loss = self.loss(batch, schedule.last_epoch / schedule.total_steps)
+            loss.backward()
+            clip_grad_norm_(self.model.parameters(), LONGEST)
+            optimiser.step()
+            schedule.step()
+            total += len(batch) * loss.detach()
         self.model.eval()
         return total.item() / len(self.lengths)
 
