@@ -17,12 +17,6 @@ from isocline.state import State, Status
 from isocline.tree import Tree, align, leaves
 
 
-def exporting() -> bool:
-    """Whether ``torch.export`` is making a graph."""
-    known = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
-    return known is not None and bool(known())
-
-
 def check_exportable(solver: Solver, **rest: object) -> None:
     """Refuse what has no place in a graph; ``rest`` are the arguments of ``solve`` that need Python while it steps."""
     if not solver.compilable:

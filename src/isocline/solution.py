@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from isocline.graph_break import outside_graphs
 from isocline.numbers import everywhere, fetch, spread, total
 from isocline.precision import without_autocast
 from isocline.restart import SolverState
@@ -112,6 +113,7 @@ class Solution:
         work = f"{self.stats.evaluations} evaluations, {int(torch.as_tensor(self.stats.steps).sum())} steps"
         return f"Solution(ys={describe(self.ys)}, {times}; {how}; {work})"
 
+    @outside_graphs
     def __call__(self, t: "Tensor | float") -> Tree:
         """Return the state at any time between start and end, by the method's own interpolant.
 

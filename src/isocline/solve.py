@@ -11,8 +11,9 @@ from torch import Tensor
 from isocline.compiled import try_to_trace
 from isocline.controllers import Controller, Tolerance
 from isocline.events import AnyEvent, listed
-from isocline.exported import check_exportable, exporting, solve_in_graph
+from isocline.exported import check_exportable, solve_in_graph
 from isocline.gradients import Gradient
+from isocline.graph_break import exporting, outside_graphs
 from isocline.layout import Field, make_layout
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
@@ -46,6 +47,7 @@ MAX_STEPS = 16_384
 """Default for ``max_steps``: a few seconds to a minute of work on a cheap field, never for ever."""
 
 
+@outside_graphs
 def solve(
     f: Callable[..., Tree],
     y0: Tree,
@@ -80,6 +82,7 @@ def solve(
     other. Under ``torch.vmap`` each sample is solved with its own steps, as with ``batch_dims=1``, whatever is mapped:
     y0, ts, args, or what f closes over; ``stats.evaluations`` counts calls of f for all samples at once.
 
+    Inside ``torch.compile`` a solve is a break in the graph: it runs as it stands, or by its own ``compile=True``.
     Inside ``torch.export`` the loop becomes part of the graph, for AOTInductor or ONNX: explicit methods only, without
     gradients, and nan instead of an error where a state was not reached.
 
