@@ -1,7 +1,7 @@
 """One thread, one seed: every test is the same on every run and in any order."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,13 +15,11 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(scope="module")
-def nothing_old() -> Iterator[None]:
-    """Let the collector pass over all that was there before: for tests that call it often."""
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_old() -> None:
+    """Let the collector pass over what earlier files left: of torch's compiler alone nearly a million objects."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

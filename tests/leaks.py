@@ -20,7 +20,7 @@ def left_by(call: Callable[[], object], calls: int, cycles: bool = True) -> tupl
     """Return how many Python objects more there are after so many calls, and how many bytes the process grew by.
 
     Without ``cycles`` they are collected after each call, so that never more than one call's are there, whatever else
-    is in the process (with the fixture ``nothing_old`` that is cheap); else what hangs in one counts as left.
+    is in the process; else what hangs in one counts as left.
     """
     gc.collect()
     if cycles:

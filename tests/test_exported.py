@@ -53,7 +53,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+LONG = "dop853", "dopri5, PID"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(x, id=name, marks=pytest.mark.long if name in LONG else ()) for name, x in SETTINGS.items()],
+)
 def test_a_layer_of_a_model(settings: dict[str, Any]) -> None:
     model = classifier(**settings)
     program = exported(model, torch.randn(4, 3), any_batch=True).module()

@@ -11,7 +11,7 @@ import isocline as iso
 from leaks import left_by, needs_linux
 from problems import ANY_STATE
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_old"), needs_linux]
+pytestmark = [pytest.mark.long, needs_linux]
 
 FIELD = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 64))
 Y0 = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))

@@ -28,7 +28,7 @@ ABOUT = {"command": "a command", "date": "today", "machine": "a processor", "ver
 
 
 @pytest.fixture(scope="module")
-def record(nothing_old: None) -> dict[str, Any]:
+def record() -> dict[str, Any]:
     found = measure(DECAY, (1e-4, MIDDLE))
     add_times(DECAY, found, rounds=2, least=0.0)
     return found

@@ -38,7 +38,7 @@ def flat(gradient: iso.Gradient, calls: int, cycles: bool) -> None:
 
 
 @needs_linux
-@pytest.mark.usefixtures("graphs_only", "nothing_old")
+@pytest.mark.usefixtures("graphs_only")
 @every_gradient
 def test_memory_is_flat_over_solves(gradient: iso.Gradient) -> None:
     """Cycles are torch's own here: its transforms leave some where they are not compiled to machine code."""

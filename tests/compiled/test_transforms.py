@@ -88,7 +88,7 @@ def test_backsolve() -> None:
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_backsolve_in_machine_code_is_the_eager_one() -> None:
     k, y0 = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), draw(3, 2).requires_grad_()
     ts = torch.tensor([0.0, 0.3, 1.1, 2.0], dtype=torch.float64, requires_grad=True)

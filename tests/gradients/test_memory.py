@@ -18,8 +18,6 @@ from problems import fitting
 
 from .problems import LAYOUTS, leaves_of, states
 
-pytestmark = pytest.mark.usefixtures("nothing_old")
-
 METHODS = {**GRADIENTS, "checkpoint-3": iso.RecursiveCheckpointAdjoint(3)}
 every_gradient = pytest.mark.parametrize("gradient", METHODS.values(), ids=METHODS)
 every_layout = pytest.mark.parametrize("layout", ["joint", "nested"])

@@ -83,7 +83,7 @@ class Figure5(Planar):
             if (state := folder.load_checkpoint(_label(name, "CNF"))) is None:
                 continue
             flow = self.untrained("CNF", self.size, "to_noise")
-            flow.load_state_dict(state["flow"])
+            flow.load_state_dict(state["model"])
             assert isinstance(flow, iso.CNF)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
