@@ -1,6 +1,7 @@
 """docs/reproductions.md: the paper's trained tables and figures, from the run folders of their experiments.
 
 python benchmarks/reproductions.py runs/table1 runs/figure3   # takes these runs into docs/figures, makes the page
+python benchmarks/reproductions.py runs/table1-longer         # another run of table1, beside that one
 python benchmarks/reproductions.py                            # only the page, from what is there
 """
 
@@ -33,6 +34,8 @@ def take(path: Path) -> None:
     run = RunFolder.open(path)
     config = dict(run.config)
     name = NAMES[config.pop("experiment")]
+    if path.name.startswith(f"{name}-"):
+        name = path.name
     versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
     command = versions.pop("command")
     about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
@@ -53,7 +56,11 @@ def section(name: str) -> str:
 def main(runs: list[str]) -> None:
     for run in runs:
         take(Path(run))
-    names = [name for name in registry.EXPERIMENTS if (FIGURES / f"{name}.json").exists()]
+    names = [
+        path.stem
+        for name in registry.EXPERIMENTS
+        for path in sorted([*FIGURES.glob(f"{name}.json"), *FIGURES.glob(f"{name}-*.json")])
+    ]
     PAGE.write_text("\n".join([INTRODUCTION, *map(section, names)]))
 
 
