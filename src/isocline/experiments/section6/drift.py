@@ -85,8 +85,8 @@ class Drift(Reproduction):
     """Attempted steps after which a solve counts as failed."""
 
     def smaller(self) -> Self:
-        """Two intervals, solved less accurately."""
-        return replace(self, tolerances=(1e-3,), tolerance=1e-5, lengths=2, max_steps=200)
+        """One interval for each problem."""
+        return replace(self, tolerances=(1e-3, 1e-6), lengths=1, max_steps=200)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "DriftResults":
         """Solves forwards and back, and differentiates, on intervals of growing length."""
