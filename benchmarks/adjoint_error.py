@@ -3,8 +3,8 @@
     python -m benchmarks.adjoint_error runs/table1 --data-dir DIR
 
 The forward solve has the run's tolerances; its exact gradient is that of `DirectAdjoint`, by which the RK-Net is
-trained. Prints the table and writes benchmarks/results/adjoint_error.json: relative errors and cosines, of the gradient by the
-stem's parameters and by the field's, before and after training, on the first batch of training images.
+trained. Prints the table and writes benchmarks/results/adjoint_error.json: relative errors and cosines, of the gradient
+by the stem's parameters and by the field's, before and after training, on the first batch of training images.
 """
 
 import argparse

@@ -53,15 +53,20 @@ def section(name: str) -> str:
     return "\n".join([head, f"![{name}](figures/{name}.png)\n", *(table.markdown() for table in tables)])
 
 
-def main(runs: list[str]) -> None:
-    for run in runs:
-        take(Path(run))
+def page() -> str:
+    """The whole page, from what is in docs/figures."""
     names = [
         path.stem
         for name in registry.EXPERIMENTS
         for path in sorted([*FIGURES.glob(f"{name}.json"), *FIGURES.glob(f"{name}-*.json")])
     ]
-    PAGE.write_text("\n".join([INTRODUCTION, *map(section, names)]))
+    return "\n".join([INTRODUCTION, *map(section, names)])
+
+
+def main(runs: list[str]) -> None:
+    for run in runs:
+        take(Path(run))
+    PAGE.write_text(page())
 
 
 if __name__ == "__main__":
