@@ -6,6 +6,7 @@ python benchmarks/reproductions.py                            # only the page, f
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from isocline.experiments.tables import Table
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 PAGE = FIGURES.parent / "reproductions.md"
+PLACES = "out", "resume", "trained", "data_dir"
+"""Settings that say where something is on one machine."""
 NAMES = {kind.__name__: name for name, kind in registry.EXPERIMENTS.items()}
 
 INTRODUCTION = """# What was trained
@@ -25,19 +28,21 @@ INTRODUCTION = """# What was trained
 Tables and figures of *Neural Ordinary Differential Equations* ([Chen et al. 2018](https://arxiv.org/abs/1806.07366))
 that need training, each by one command, with the paper's numbers beside ours. Every run ends with a figure, its
 numbers as JSON, and a sentence on each claim; a killed one goes on with `--resume`. `--quick` is a small form that
-takes seconds and shows nothing but that it works. This page is made by `python benchmarks/reproductions.py RUN...`.
+takes seconds and shows nothing but that it works. Where a run names several models each may have been trained in a
+process of its own, beside others on the same machine, which its seconds include. This page is made by
+`python benchmarks/reproductions.py RUN...`.
 """
 
 
 def take(path: Path) -> None:
     """Copies settings, versions, results and figure of a finished run."""
     run = RunFolder.open(path)
-    config = dict(run.config)
+    config = {key: value for key, value in run.config.items() if key not in PLACES}
     name = NAMES[config.pop("experiment")]
     if path.name.startswith(f"{name}-"):
         name = path.name
     versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
-    command = versions.pop("command")
+    command = re.sub(r" --(out|resume|trained|data-dir)[ =]\S+", "", versions.pop("command"))
     about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
     (FIGURES / f"{name}.json").write_text(json.dumps({**about, **results}, indent=1, allow_nan=False) + "\n")
     shutil.copy(path / "figure.png", FIGURES / f"{name}.png")
@@ -48,7 +53,8 @@ def section(name: str) -> str:
     content = json.loads((FIGURES / f"{name}.json").read_text())
     tables = [Table.of(table) for table in content["tables"]]
     tables += findings_table(tuple(Finding(**finding) for finding in content["findings"]))
-    about = f"`{content['command']}`, {content['machine']['cpu']}, {content['versions']['threads']} threads"
+    threads = content["versions"]["threads"]
+    about = f"`{content['command']}`, {content['machine']}, {threads} thread{'s' if threads > 1 else ''}"
     head = f"## {name}\n\n{about} ([results and settings](figures/{name}.json))\n"
     return "\n".join([head, f"![{name}](figures/{name}.png)\n", *(table.markdown() for table in tables)])
 
@@ -58,7 +64,7 @@ def page() -> str:
     names = [
         path.stem
         for name in registry.EXPERIMENTS
-        for path in sorted([*FIGURES.glob(f"{name}.json"), *FIGURES.glob(f"{name}-*.json")])
+        for path in (*FIGURES.glob(f"{name}.json"), *sorted(FIGURES.glob(f"{name}-*.json")))
     ]
     return "\n".join([INTRODUCTION, *map(section, names)])
 
