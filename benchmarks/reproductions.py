@@ -42,7 +42,7 @@ def take(path: Path) -> None:
     if path.name.startswith(f"{name}-"):
         name = path.name
     versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
-    command = re.sub(r" --(out|resume|trained|data-dir)[ =]\S+", "", versions.pop("command"))
+    command = re.sub(r" --(out|resume|data-dir)[ =]\S+", "", versions.pop("command"))
     about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
     (FIGURES / f"{name}.json").write_text(json.dumps({**about, **results}, indent=1, allow_nan=False) + "\n")
     shutil.copy(path / "figure.png", FIGURES / f"{name}.png")
