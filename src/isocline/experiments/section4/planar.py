@@ -42,6 +42,8 @@ class Planar(Reproduction):
     """Along a side of a picture."""
     seed: int = 0
     """Of weights, samples and data."""
+    compile: bool = False
+    """Whether solves, and losses of layers, are compiled programs; these draw other random numbers."""
 
     def smaller(self) -> Self:
         """A few iterations."""
@@ -61,7 +63,8 @@ class Planar(Reproduction):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if model == "CNF":
-                return iso.CNF(PlanarField(2, size), 2, rtol=self.tolerance, atol=self.tolerance)
+                settings = {"rtol": self.tolerance, "atol": self.tolerance, "compile": self.compile}
+                return iso.CNF(PlanarField(2, size), 2, **settings)
             return PlanarFlow(2, size, closed_form=closed_form)
 
     def fitted(
@@ -90,6 +93,7 @@ class Planar(Reproduction):
         else:
             optimiser = torch.optim.RMSprop(flow.parameters(), self.nf_learning_rate, momentum=0.9)
             iterations, every = self.nf_iterations, -(-self.every * self.nf_iterations // self.cnf_iterations)
+            loss = torch.compile(loss) if self.compile else loss
         losses = Fit(name, flow, optimiser, partial(loss, flow), iterations, every, self.seed).run(folder).losses
         evaluating(flow)
         return flow, losses
