@@ -21,6 +21,8 @@ FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 PAGE = FIGURES.parent / "reproductions.md"
 PLACES = "out", "resume", "trained", "data_dir"
 """Settings that say where something is on one machine."""
+NUMBERS = re.compile(r"\[[^][{}\"]*\]")
+"""A list of numbers as JSON."""
 NAMES = {kind.__name__: name for name, kind in registry.EXPERIMENTS.items()}
 
 INTRODUCTION = """# What was trained
@@ -35,7 +37,7 @@ process of its own, beside others on the same machine, which its seconds include
 
 
 def take(path: Path) -> None:
-    """Copies settings, versions, results and figure of a finished run."""
+    """Copies settings, versions, results, figure and animations of a finished run."""
     run = RunFolder.open(path)
     config = {key: value for key, value in run.config.items() if key not in PLACES}
     name = NAMES[config.pop("experiment")]
@@ -44,8 +46,11 @@ def take(path: Path) -> None:
     versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
     command = re.sub(r" --(out|resume|data-dir)[ =]\S+", "", versions.pop("command"))
     about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
-    (FIGURES / f"{name}.json").write_text(json.dumps({**about, **results}, indent=1, allow_nan=False) + "\n")
+    text = json.dumps({**about, **results}, indent=1, allow_nan=False)
+    (FIGURES / f"{name}.json").write_text(NUMBERS.sub(lambda list_: " ".join(list_[0].split()), text) + "\n")
     shutil.copy(path / "figure.png", FIGURES / f"{name}.png")
+    for animation in path.glob("*.gif"):
+        shutil.copy(animation, FIGURES / f"{name}-{animation.name}")
 
 
 def section(name: str) -> str:
@@ -56,7 +61,12 @@ def section(name: str) -> str:
     threads = content["versions"]["threads"]
     about = f"`{content['command']}`, {content['machine']}, {threads} thread{'s' if threads > 1 else ''}"
     head = f"## {name}\n\n{about} ([results and settings](figures/{name}.json))\n"
-    return "\n".join([head, f"![{name}](figures/{name}.png)\n", *(table.markdown() for table in tables)])
+    pictures = [f"![{path.stem}](figures/{path.name})" for path in (FIGURES / f"{name}.png", *_animations(name))]
+    return "\n".join([head, " ".join(pictures) + "\n", *(table.markdown() for table in tables)])
+
+
+def _animations(name: str) -> list[Path]:
+    return sorted(FIGURES.glob(f"{name}-*.gif"))
 
 
 def page() -> str:
