@@ -35,7 +35,7 @@ def double(make: Callable[[], nn.Module], gain: float = 2.0) -> nn.Module:
 
 
 FIELDS: dict[str, Callable[[], nn.Module]] = {
-    "planar": lambda: double(lambda: PlanarField(2, units=8), 1.5),
+    "planar": lambda: double(lambda: PlanarField(2, units=8), 1.2),
     "hamiltonian": lambda: double(lambda: HamiltonianField(FFJORDField(1, (16,)), FFJORDField(1, (16,)))),
     "concat-squash": lambda: double(lambda: FFJORDField(2, (16, 16)), 1.5),
     "concat": lambda: double(lambda: FFJORDField(2, (16, 16), mix=Concat), 1.5),

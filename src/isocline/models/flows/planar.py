@@ -53,19 +53,23 @@ class PlanarField(nn.Module):
         self.dim = dim
         self.units = units
         self.context = context
-        self.net = nn.Sequential(
-            nn.Linear(1 + context, hidden),
-            nn.Tanh(),
-            nn.Linear(hidden, hidden),
-            nn.Tanh(),
-            nn.Linear(hidden, units * (2 * dim + 2)),
-        )
+        last = nn.Linear(hidden, units * (2 * dim + 2))
+        # From a layer's usual start all units are nearly linear in z, and so nearly alike, for most of a training.
+        with torch.no_grad():
+            _, w, b, _ = self._parts(last.bias)
+            w.normal_(std=dim**-0.5)
+            b.normal_()
+        self.net = nn.Sequential(nn.Linear(1 + context, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), last)
 
     def units_at(self, t: Tensor, z: Tensor, *context: Tensor) -> Units:
         """Return the hidden units at time t, for states z (B, d)."""
-        numbers = self.net(condition(t, z, context, self.context)).unflatten(1, (self.units, 2 * self.dim + 2))
-        u, w, b, gate = numbers.split([self.dim, self.dim, 1, 1], dim=2)
-        return Units(u * gate.sigmoid(), w, b.squeeze(2))
+        u, w, b, gate = self._parts(self.net(condition(t, z, context, self.context)))
+        return Units(u * gate.sigmoid(), w, b.squeeze(-1))
+
+    def _parts(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        """Return views of the net's output (..., M (2 d + 2)): u, w (..., M, d), b and the gate (..., M, 1)."""
+        parts: tuple[Tensor, ...] = numbers.unflatten(-1, (self.units, -1)).split([self.dim, self.dim, 1, 1], dim=-1)
+        return parts
 
     def forward(self, t: Tensor, z: Tensor, *context: Tensor) -> Tensor:
         """Return dz/dt, (B, d)."""
