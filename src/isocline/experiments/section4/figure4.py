@@ -66,14 +66,16 @@ class Figure4(Planar):
     """Potentials of Rezende & Mohamed's Table 1: U1 to U4."""
     sizes: tuple[int, ...] = (2, 8, 32)
     """Hidden units M, and layers K."""
-    warmup: float = 0.02
-    """Share of the iterations in which the potential's weight grows from 0.01 to 1."""
+    cnf_warmup: float = 0.5
+    """Share of a CNF's iterations in which the potential's weight grows from 0.01 to 1."""
+    nf_warmup: float = 0.02
+    """The same for flows of layers: 10,000 iterations, as in Rezende & Mohamed."""
     samples: int = 20_000
     """For the final divergence."""
 
     def smaller(self) -> Self:
         """One target, one size, a few iterations."""
-        return replace(super().smaller(), targets=("U2",), sizes=(2,), samples=500)
+        return replace(super().smaller(), targets=("U2",), sizes=(2,), cnf_warmup=0.0, samples=500)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Figure4Results":
         """Fits every flow, one after the other."""
@@ -89,7 +91,7 @@ class Figure4(Planar):
 
     def _cell(self, target: str, size: int, model: Model, folder: RunFolder) -> Cell:
         potential = POTENTIALS[target]
-        loss = partial(self._loss, potential)
+        loss = partial(self._loss, potential, self.cnf_warmup if model == "CNF" else self.nf_warmup)
         flow, losses = self.fitted(f"{target}-{model}-{size}", model, size, "to_data", loss, folder)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -98,9 +100,9 @@ class Figure4(Planar):
         picture = pictured(flow.log_prob, REACH, self.pixels)
         return Cell(target, model, size, parameters(flow), mean(excess), losses, picture)
 
-    def _loss(self, potential: Callable[[Tensor], Tensor], flow: Flow, done: float) -> Tensor:
+    def _loss(self, potential: Callable[[Tensor], Tensor], warmup: float, flow: Flow, done: float) -> Tensor:
         z, log_q = flow.rsample_with_log_prob((self.batch_size,))
-        weight = min(1.0, 0.01 + done / self.warmup) if self.warmup else 1.0
+        weight = min(1.0, 0.01 + done / warmup) if warmup else 1.0
         return (log_q + weight * potential(z)).mean()
 
 

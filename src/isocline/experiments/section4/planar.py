@@ -63,8 +63,8 @@ class Planar(Reproduction):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if model == "CNF":
-                settings = {"rtol": self.tolerance, "atol": self.tolerance, "compile": self.compile}
-                return iso.CNF(PlanarField(2, size), 2, **settings)
+                field = PlanarField(2, size)
+                return iso.CNF(field, 2, rtol=self.tolerance, atol=self.tolerance, compile=self.compile)
             return PlanarFlow(2, size, closed_form=closed_form)
 
     def fitted(
@@ -88,7 +88,10 @@ class Planar(Reproduction):
         """
         flow = self.untrained(model, size, closed_form)
         if model == "CNF":
-            optimiser: torch.optim.Optimizer = torch.optim.Adam(flow.parameters(), self.cnf_learning_rate)
+            # Now and then a gradient is huge: it is to be forgotten within a hundred iterations, not a thousand.
+            optimiser: torch.optim.Optimizer = torch.optim.Adam(
+                flow.parameters(), self.cnf_learning_rate, betas=(0.9, 0.99)
+            )
             iterations, every = self.cnf_iterations, self.every
         else:
             optimiser = torch.optim.RMSprop(flow.parameters(), self.nf_learning_rate, momentum=0.9)
