@@ -88,7 +88,7 @@ class Planar(Reproduction):
         """
         flow = self.untrained(model, size, closed_form)
         if model == "CNF":
-            # A gradient much larger than those before it makes a step of up to rate / sqrt(1 - beta2): 32 rates by the
+            # A gradient much larger than those before it moves weights by up to rate / sqrt(1 - beta2): 32 rates by the
             # usual beta2, which threw trainings back to where they began; 3 by this one.
             optimiser: torch.optim.Optimizer = torch.optim.Adam(
                 flow.parameters(), self.cnf_learning_rate, betas=(0.9, 0.9)
