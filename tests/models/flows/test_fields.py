@@ -35,6 +35,14 @@ def test_the_planar_field() -> None:
     assert (field(scalar(0.9), z) - expected).abs().max() > 1e-2
 
 
+def test_planar_units_begin_unlike_each_other() -> None:
+    torch.manual_seed(0)
+    field = PlanarField(4, units=2000)
+    _, w, b = field.units_at(torch.tensor(0.5), torch.zeros(1, 4))
+    assert w.std().item() == pytest.approx(0.5, rel=0.1)  # w^T z of standard normal z is about as wide as tanh
+    assert b.std().item() == pytest.approx(1.0, rel=0.1)
+
+
 @pytest.mark.parametrize("mix", [Concat, ConcatSquash])
 def test_layers_that_see_the_time(mix: Any) -> None:
     layer = double(lambda: mix(nn.Linear, 2, 4, 3))
