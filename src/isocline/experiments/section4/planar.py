@@ -88,7 +88,7 @@ class Planar(Reproduction):
         """
         flow = self.untrained(model, size, closed_form)
         if model == "CNF":
-            # Rare samples have gradients far larger than others. With the usual beta2 of 0.999 they threw some trainings
+            # Rare samples have gradients far larger than others. With the usual beta2, 0.999, they threw some trainings
             # back to where they began; with 0.9 they count for too little, and the loss of others rose.
             optimiser: torch.optim.Optimizer = torch.optim.Adam(
                 flow.parameters(), self.cnf_learning_rate, betas=(0.9, 0.99)
