@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers.results import machine
 from isocline.experiments import registry
@@ -21,6 +22,8 @@ FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 PAGE = FIGURES.parent / "reproductions.md"
 PLACES = "out", "resume", "trained", "data_dir"
 """Settings that say where something is on one machine."""
+DRAWN = "picture", "pictures", "samples"
+"""Results that only the figure needs, thousands of numbers each: they stay in the run folder."""
 NUMBERS = re.compile(r"\[[^][{}\"]*\]")
 """A list of numbers as JSON."""
 NAMES = {kind.__name__: name for name, kind in registry.EXPERIMENTS.items()}
@@ -46,11 +49,17 @@ def take(path: Path) -> None:
     versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
     command = re.sub(r" --(out|resume|data-dir)[ =]\S+", "", versions.pop("command"))
     about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
-    text = json.dumps({**about, **results}, indent=1, allow_nan=False)
+    text = json.dumps({**about, **_without_drawn(results)}, indent=1, allow_nan=False)
     (FIGURES / f"{name}.json").write_text(NUMBERS.sub(lambda list_: " ".join(list_[0].split()), text) + "\n")
     shutil.copy(path / "figure.png", FIGURES / f"{name}.png")
     for animation in path.glob("*.gif"):
         shutil.copy(animation, FIGURES / f"{name}-{animation.name}")
+
+
+def _without_drawn(results: Any) -> Any:
+    if isinstance(results, dict):
+        return {key: _without_drawn(value) for key, value in results.items() if key not in DRAWN}
+    return [_without_drawn(value) for value in results] if isinstance(results, list) else results
 
 
 def section(name: str) -> str:
