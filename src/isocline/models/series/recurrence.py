@@ -40,21 +40,23 @@ class Recurrence(nn.Module, ABC):
         """Return the state a time ``gap`` (B, 1) later; where that is 0 it must be the same."""
 
 
-Reading = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Values (B, C), where there are some, 0 or 1, (B, C), whether there are any, bool (B, 1), the gap behind, (B, 1)."""
+Reading = tuple[Tensor, Tensor, Tensor | None, Tensor]
+"""Values (B, C), where there are some, 0 or 1, (B, C), in which series there are any, bool (B, 1), None if in all, and
+the gap behind, (B, 1)."""
 
 
 def readings(series: Series, gaps: Tensor) -> list[Reading]:
     """Return the rows of a series as ``step`` takes them, from gaps (T, B)."""
-    dtype = series.values.dtype
-    parts = series.values, series.observed.to(dtype), series.rows.unsqueeze(2), gaps.to(dtype).unsqueeze(2)
-    return list(zip(*(part.unbind(0) for part in parts), strict=True))
+    dtype, rows = series.values.dtype, series.rows
+    seen = [None if whole else row for whole, row in zip(rows.all(1).tolist(), rows.unsqueeze(2), strict=True)]
+    return list(zip(series.values, series.observed.to(dtype), seen, gaps.to(dtype).unsqueeze(2), strict=True))
 
 
 def step(cell: Recurrence, h: Tensor, reading: Reading) -> Tensor:
     """Return the state a gap behind an observation: what was not observed at all leaves no trace."""
     x, mask, seen, gap = reading
-    return cell.evolve(torch.where(seen, cell.observe(h, x, mask, gap), h), gap)
+    observed = cell.observe(h, x, mask, gap)
+    return cell.evolve(observed if seen is None else torch.where(seen, observed, h), gap)
 
 
 def encode(cell: Recurrence, series: Series, t0: float | None) -> Tensor:
