@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import isocline as iso
+from isocline.models.flows import PlanarField
 
 from .problems import Net, draw, graphs
 
@@ -61,3 +62,13 @@ def test_augmented(graphs_only: None) -> None:
     compiled = layer(y0)
     layer.ode.compiled = False
     torch.testing.assert_close(compiled, layer(y0), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_flow_of_any_number_of_samples(graphs_only: None) -> None:
+    """Its field has an operation (baddbmm) that can be described in Python only, once sizes vary."""
+    compiled = iso.CNF(PlanarField(2, units=3), 2, compile=True)
+    eager = iso.CNF(compiled.fields[0], 2)
+    for samples in (5, 7):
+        x = draw(samples, 2).float()
+        torch.testing.assert_close(compiled.log_prob(x), eager.log_prob(x), rtol=1e-4, atol=1e-4)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dispatch.python import enable_python_dispatcher
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -104,11 +105,13 @@ def _gradients(outputs: Sequence[Tensor], bars: Sequence[Tensor], sources: Seque
 
 def _plain(function: Any, examples: Sequence[Any]) -> GraphModule:
     """Trace; then once more, to turn changes in place into new tensors, and some operations into cheaper ones."""
-    traced = make_fx(function, tracing_mode="fake")(*examples)
-    functional: Any = torch.func.functionalize(traced, remove="mutations")
-    with torch.no_grad():
-        examples = [x.detach() if isinstance(x, Tensor) else x for x in examples]
-        plain = make_fx(functional, decomposition_table=CHEAPER, tracing_mode="fake")(*examples)
+    # Of sizes that vary some operations (baddbmm) can only be described in Python.
+    with enable_python_dispatcher():
+        traced = make_fx(function, tracing_mode="fake")(*examples)
+        functional: Any = torch.func.functionalize(traced, remove="mutations")
+        with torch.no_grad():
+            examples = [x.detach() if isinstance(x, Tensor) else x for x in examples]
+            plain = make_fx(functional, decomposition_table=CHEAPER, tracing_mode="fake")(*examples)
     plain.graph.eliminate_dead_code()
     for node in plain.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         # Some operations return other strides than their descriptions say, which tracing goes by.

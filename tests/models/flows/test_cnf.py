@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -555,3 +556,16 @@ def test_gradients_of_planar_flows_against_their_closed_form() -> None:
 
         given = [x.detach().clone().requires_grad_() for x in (*inputs, *names.values())]
         assert torch.autograd.gradcheck(log_prob, given, atol=1e-5)
+
+
+def test_a_field_that_cannot_be_compiled_is_tried_once() -> None:
+    def field(t: Tensor, z: Tensor) -> Tensor:
+        return -z * float(z.new_ones(()))
+
+    flow = CNF(field, 2, compile=True)
+    x = torch.zeros(3, 2)
+    with pytest.warns(RuntimeWarning, match="cannot be compiled"):
+        flow.log_prob(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(flow.log_prob(x), CNF(field, 2).log_prob(x))

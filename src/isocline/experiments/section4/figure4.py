@@ -168,5 +168,7 @@ class Figure4Results(Results):
                 values = [self.cell(target.name, model, size).divergence.value for size in self.sizes]
                 row[-1].plot(self.sizes, values, marker="o", label=model)
             row[-1].set(xlabel="M or K", ylabel="KL(q || p), nats", xscale="log", yscale="log")
+            row[-1].set_xticks(self.sizes, map(str, self.sizes))
+            row[-1].minorticks_off()
             row[-1].legend(fontsize="small")
         return figure

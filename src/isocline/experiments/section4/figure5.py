@@ -58,6 +58,8 @@ class Figure5(Planar):
     """Data sets: two circles, two moons, 8 Gaussians, checkerboard, pinwheel, 2 spirals."""
     size: int = 64
     """Hidden units, and layers."""
+    cnf_learning_rate: float = 1e-3
+    """Of Adam; it falls to zero like half a cosine. So many units together need smaller steps than few."""
     nf_iterations: int = 100_000
     """Of RMSprop. The paper does not say how many it made for this figure."""
     batch_size: int = 512

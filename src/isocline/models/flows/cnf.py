@@ -79,6 +79,7 @@ class CNF(Flow, Solving):
         self.trace = trace
         self.log_prob_tol = log_prob_tol
         self.context: Tensor | None = None
+        self._densities: dict[nn.Module, LogDensity] = {}
 
     def given(self, context: Tensor) -> Self:
         """Return the distributions given contexts (*batch, c), with batch_shape (*batch), parameters shared.
@@ -144,7 +145,7 @@ class CNF(Flow, Solving):
         self, field: nn.Module, rows: Tensor, ts: tuple[float, ...], args: tuple[Any, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the rows at ts[1], by how much their log-density has changed, and penalties."""
-        f = LogDensity(field, self.trace)
+        f = self._density(field)
         (z, change, totals), args = f.start(rows, *args, t0=ts[0])
         rtol = atol = None
         if self.log_prob_tol is not None and isinf(self.log_prob_tol):
@@ -159,6 +160,13 @@ class CNF(Flow, Solving):
             )
         z, change, totals = _last(self.solve(f, (z, change, totals), ts, args, rtol=rtol, atol=atol).ys)
         return z, change, totals
+
+    def _density(self, field: nn.Module) -> LogDensity:
+        """Return the field with its density: the same module for every solve, for compiling goes by it."""
+        kept = self._densities.get(field)
+        if kept is None or kept.trace is not self.trace:
+            self._densities[field] = kept = LogDensity(field, self.trace)
+        return kept
 
     def extra_repr(self) -> str:
         """Settings for printing."""
