@@ -70,12 +70,9 @@ def section(name: str) -> str:
     threads = content["versions"]["threads"]
     about = f"`{content['command']}`, {content['machine']}, {threads} thread{'s' if threads > 1 else ''}"
     head = f"## {name}\n\n{about} ([results and settings](figures/{name}.json))\n"
-    pictures = [f"![{path.stem}](figures/{path.name})" for path in (FIGURES / f"{name}.png", *_animations(name))]
+    paths = FIGURES / f"{name}.png", *sorted(FIGURES.glob(f"{name}-*.gif"))
+    pictures = [f"![{path.stem}](figures/{path.name})" for path in paths]
     return "\n".join([head, " ".join(pictures) + "\n", *(table.markdown() for table in tables)])
-
-
-def _animations(name: str) -> list[Path]:
-    return sorted(FIGURES.glob(f"{name}-*.gif"))
 
 
 def page() -> str:

@@ -25,6 +25,7 @@ class PlanarField(nn.Module):
 
     u, w, b and the gates are the output of a small net of t (and context, if there is one). The trace of the Jacobian,
     :math:`\sum_m \sigma_m (1 - \tanh^2) u_m^T w_m`, comes with f, so one evaluation costs O(B M d), density included.
+    At first w and b are normal, as wide as makes the units differ on standard normal z.
 
     Args:
         dim: numbers of an event, d.
