@@ -1,5 +1,6 @@
 """Densities in the plane, as pictures that are kept as whole numbers, and points."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,16 +34,23 @@ def show(axes: Axes, picture: Picture, reach: float, title: str) -> None:
     axes.set_title(title, fontsize="medium")
 
 
-def scatter(axes: Axes, points: Sequence[Sequence[float]], reach: float, title: str) -> None:
-    """Draws points in the square from -reach to reach."""
+def scatter(
+    axes: Axes, points: Sequence[Sequence[float]], reach: float, title: str, hues: Sequence[float] | None = None
+) -> None:
+    """Draws points in the square from -reach to reach; `hues` are angles on a circle of colours."""
     x, y = zip(*points, strict=True)
-    axes.scatter(x, y, s=2, linewidths=0)
+    style = {"s": 2} if hues is None else {"s": 6, "c": hues, "cmap": "hsv", "vmin": -math.pi, "vmax": math.pi}
+    axes.scatter(x, y, linewidths=0, **style)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title, fontsize="medium")
 
 
 def animated(ways: Tensor, reach: float) -> bytes:
-    """A GIF of points that move, (T, B, 2), a frame for each of T times; the last one is shown for a second."""
+    """A GIF of points that move, (T, B, 2), a frame for each of T times; the last one is shown for a second.
+
+    Each point keeps the colour of the direction in which it starts, so that one sees where it goes.
+    """
+    hues = ways[0, :, 1].atan2(ways[0, :, 0]).tolist()
     figure = Figure(figsize=(3, 3), layout="constrained")
     axes = figure.subplots()
     rate = 20
@@ -52,6 +60,6 @@ def animated(ways: Tensor, reach: float) -> bytes:
         with writer.saving(figure, str(path), dpi=100):
             for points in [*ways, *[ways[-1]] * rate]:
                 axes.clear()
-                scatter(axes, points.tolist(), reach, "")
+                scatter(axes, points.tolist(), reach, "", hues)
                 writer.grab_frame()
         return path.read_bytes()
