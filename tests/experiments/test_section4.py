@@ -24,7 +24,7 @@ from isocline.experiments.section4 import tabular
 from isocline.experiments.section4.densities import Densities, DensitiesResults
 from isocline.experiments.section4.figure4 import Figure4, Figure4Results
 from isocline.experiments.section4.figure5 import Figure5, Figure5Results, stages
-from isocline.experiments.section4.fitting import Fit
+from isocline.experiments.section4.fitting import Fit, Mean
 from isocline.experiments.section4.tabular import Tabular, TabularResults
 from isocline.models.flows import CNF, Flow, PlanarField, PlanarFlow
 
@@ -233,3 +233,15 @@ def test_the_layers_nearest_to_noise(closed_form: Any) -> None:
         for own, whole in zip(rest.parameters(), flow.parameters(), strict=True):
             own.copy_(whole[2:] if closed_form == "to_data" else whole[:1])
     torch.testing.assert_close(rest.to_data(first.to_data(z)), flow.to_data(z), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("behind", "verdict"), [(0.02, "no"), (0.5, "yes"), (-0.5, "no")])
+def test_a_flow_that_is_behind_by_less_than_the_errors_has_no_difficulty(behind: float, verdict: str) -> None:
+    results, _ = small(Figure5)
+    assert isinstance(results, Figure5Results)
+    cnf, nf = results.fitted
+    cnf = replace(cnf, log_likelihood=Mean(-2.0, 0.01))
+    nf = replace(nf, log_likelihood=Mean(-2.0 - behind, 0.01))
+    claim = Figure5Results((cnf, nf)).findings()[1]
+    assert "difficulty" in claim.claim
+    assert claim.holds == verdict

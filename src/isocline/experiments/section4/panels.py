@@ -39,8 +39,10 @@ def scatter(
 ) -> None:
     """Draws points in the square from -reach to reach; `hues` are angles on a circle of colours."""
     x, y = zip(*points, strict=True)
-    style = {"s": 2} if hues is None else {"s": 6, "c": hues, "cmap": "hsv", "vmin": -math.pi, "vmax": math.pi}
-    axes.scatter(x, y, linewidths=0, **style)
+    if hues is None:
+        axes.scatter(x, y, s=2, linewidths=0)
+    else:
+        axes.scatter(x, y, s=6, linewidths=0, c=hues, cmap="hsv", vmin=-math.pi, vmax=math.pi)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
     axes.set_title(title, fontsize="medium")
 
