@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from isocline.controllers import Controller
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.numbers import Number
 from isocline.solvers.base import Attempt, Solver
 from isocline.state import State, Status, join, select

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from isocline.layout import Field, Window
+from isocline.field import Field, Window
 
 
 class Breaks:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from isocline.active import Active
 from isocline.controllers import Controller, Verdict
-from isocline.layout import Field as UserField
+from isocline.field import Field as UserField
 from isocline.numbers import Number, both, everywhere, fetch, isfinite, negate, read, total, where
 from isocline.observers import Observer
 from isocline.rest import park

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.numbers import Number, spread, total
 from isocline.rest import completed
 from isocline.solvers.base import Carry, Solver

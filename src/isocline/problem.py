@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from isocline.controllers import Controller
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.observers import Observer
 from isocline.solution import Stats
 from isocline.solvers.base import Solver

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.times import Times
 from isocline.transforms import batched, vmapping
 

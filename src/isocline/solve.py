@@ -12,9 +12,10 @@ from isocline.compiled import try_to_trace
 from isocline.controllers import Controller, Tolerance
 from isocline.events import AnyEvent, listed
 from isocline.exported import check_exportable, solve_in_graph
+from isocline.field import Field
 from isocline.gradients import Gradient
 from isocline.graph_break import exporting, outside_graphs
-from isocline.layout import Field, make_layout
+from isocline.layout import make_layout
 from isocline.observers import Observer, Progress
 from isocline.per_lane import unmark
 from isocline.precision import without_autocast

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from isocline.controllers import PID, Controller
 from isocline.events import AnyEvent, Event, SteadyState
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.numbers import Number, spread
 from isocline.observers import Observer, Picks
 from isocline.rest import completed

@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 from isocline.compiled.fallback import NotCapturedError, compiler_errors, is_users, warn, warn_inside_transforms
 from isocline.compiled.graph import Graph, Traced
 from isocline.compiled.halves import cut, differentiate, lower, results_of
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.precision import restored
 from isocline.transforms import transforming
 from isocline.tree import Tree, align, leaves

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from isocline.controllers import Controller
 from isocline.dense import Interpolant
+from isocline.field import Field, Part
 from isocline.gradients.captured import Captured
-from isocline.layout import Field, Part
 from isocline.solvers.base import Solver
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from isocline.active import alike
 from isocline.controllers import PID, Controller
+from isocline.field import Field
 from isocline.gradients.captured import Captured
-from isocline.layout import Field, as_reals, of_reals
+from isocline.layout import as_reals, of_reals
 from isocline.numbers import time_dtype
 from isocline.problem import Dense, Outputs, Problem
 from isocline.solution import SolveError, failure_message

@@ -15,8 +15,8 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from isocline.compiled import Traced
+from isocline.field import Field
 from isocline.history import Edge, is_own, walk
-from isocline.layout import Field
 from isocline.split import Split
 from isocline.tree import Tree, align, describe, leaves, map_leaves
 

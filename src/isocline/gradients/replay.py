@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from isocline.layout import Field
+from isocline.field import Field
 from isocline.loop import take
 from isocline.observers import Tape
 from isocline.solvers.base import Carry, Solver

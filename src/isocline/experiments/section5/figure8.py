@@ -62,6 +62,14 @@ def rate(x: Tensor) -> Tensor:
     return 3 * x[..., :1].exp()
 
 
+class Exponential(nn.Module):
+    """Rates from their logarithms."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return exp(x)."""
+        return x.exp()
+
+
 def _truth() -> PoissonProcess:
     def oscillator(t: Tensor, x: Tensor) -> Tensor:
         return torch.stack([x[..., 1], -(TURN**2) * x[..., 0]], dim=-1)
@@ -164,7 +172,7 @@ class Figure8(Reproduction):
                 nn.Sequential(nn.Linear(d, wide), nn.Tanh(), nn.Linear(wide, 1)),
                 latent=d,
                 noise=NOISE,
-                intensity=nn.Sequential(nn.Linear(d, wide), nn.Tanh(), nn.Linear(wide, 1), nn.Softplus()),
+                intensity=nn.Sequential(nn.Linear(d, wide), nn.Tanh(), nn.Linear(wide, 1), Exponential()),
                 rtol=self.tolerance,
                 atol=self.tolerance,
             )

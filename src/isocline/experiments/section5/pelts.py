@@ -304,14 +304,14 @@ class PeltsResults(Results):
 
     def plot(self) -> Figure:
         """Pelts and both models; how far the numbers are from the reference."""
-        figure = Figure(figsize=(12, 3.4), layout="constrained")
+        figure = Figure(figsize=(12, 3.7), layout="constrained")
         *panels, last = figure.subplots(1, 3)
         for axes, observed, title in zip(panels, self.observed, ("hares", "lynxes"), strict=True):
             axes.plot(*zip(*observed, strict=True), "o", color="0.3", markersize=4, label="pelts")
             for model in self.models:
                 axes.plot(*zip(*getattr(model, title), strict=True), label=model.name)
-            axes.set(title=title, xlabel="years from 1900", ylabel="thousands")
-            axes.legend(fontsize="small")
+            axes.set(title=title, xlabel="years since 1900", ylabel="thousands")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
         off = [(s.mean - s.reference) / s.deviation for s in self.settings]
         last.barh([s.name for s in self.settings], off)
         last.set(title="distance from the reference", xlabel="posterior standard deviations")
