@@ -72,8 +72,9 @@ class Fit:
             optimiser.zero_grad()
             loss = self.loss(batch, schedule.last_epoch / schedule.total_steps)
             loss.backward()
-            clip_grad_norm_(self.model.parameters(), LONGEST)
-            optimiser.step()
+            # Where a path runs away its gradient overflows, and one such step would end the training.
+            if clip_grad_norm_(self.model.parameters(), LONGEST).isfinite():
+                optimiser.step()
             schedule.step()
             total += len(batch) * loss.detach()
         self.model.eval()

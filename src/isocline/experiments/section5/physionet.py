@@ -127,7 +127,7 @@ class PhysioNet(Reproduction):
     """Of a classifier, of which the best by a tenth of the training set counts."""
     batch_size: int = 50
     """Stays a step."""
-    learning_rate: float = 1e-2
+    learning_rate: float = 4e-3
     """Peak of the one-cycle schedule of Adam, of latent ODEs."""
     classifier_learning_rate: float = 3e-3
     """The same, of classifiers."""
