@@ -125,6 +125,19 @@ def test_a_fit_ends_with_what_scored_best(tmp_path: Path) -> None:
     assert not torch.equal(seen[1], seen[2])
 
 
+def test_a_step_whose_gradient_overflows_is_left_out(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    lengths = torch.arange(6)
+
+    def loss(batch: Tensor, done: float) -> Tensor:
+        one = model(torch.ones(1)).square().sum()
+        return one * torch.inf if bool((batch == 3).any()) else one
+
+    Fit("fitted", model, lengths, loss, 5, 2, 0.1, 0).run(RunFolder.create(tmp_path, {}))
+    assert abs(model.weight.item()) < 0.9
+
+
 def test_batches_are_of_about_equal_length() -> None:
     lengths = torch.randint(1, 200, (500,), generator=torch.Generator().manual_seed(0))
     found = list(batches(lengths, 10))

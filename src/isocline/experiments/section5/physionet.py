@@ -155,6 +155,7 @@ class PhysioNet(Reproduction):
             epochs=2,
             classifier_epochs=2,
             batch_size=20,
+            learning_rate=1e-2,
         )
 
     def check(self) -> None:
