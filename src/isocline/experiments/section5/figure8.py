@@ -100,11 +100,11 @@ class Shown:
 class Figure8(Reproduction):
     """Fit a latent ODE with a Poisson process to signals seen at random times, and compare its rate with the truth."""
 
-    count: int = 500
+    count: int = 4000
     """Series to train on."""
     fresh: int = 100
     """Series that were not trained on, to measure with."""
-    epochs: int = 200
+    epochs: int = 100
     """Passes over the series."""
     batch_size: int = 50
     """Series a step."""
@@ -118,6 +118,8 @@ class Figure8(Reproduction):
     """rtol = atol of the solves."""
     warm_up: float = 0.2
     """Share of the steps in which the weight of the divergence grows to 1."""
+    compile: bool = False
+    """Whether the solves are compiled programs."""
     samples: int = 100
     """Of the latent path, for the band."""
     shown: int = 3
@@ -175,6 +177,7 @@ class Figure8(Reproduction):
                 intensity=nn.Sequential(nn.Linear(d, wide), nn.Tanh(), nn.Linear(wide, 1), Exponential()),
                 rtol=self.tolerance,
                 atol=self.tolerance,
+                compile=self.compile,
             )
 
     def _loss(self, model: iso.LatentODE, series: iso.Series, batch: Tensor, done: float) -> Tensor:
