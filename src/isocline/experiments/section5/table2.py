@@ -101,7 +101,7 @@ class Table2(Reproduction):
     count: int = 1000
     """Spirals; even."""
     shown: int = 12
-    """Spirals whose paths are kept for the figure, of the first seed and fewest observations."""
+    """Spirals whose paths are kept for the figure, half clockwise, of the first seed and fewest observations."""
 
     def smaller(self) -> Self:
         """Few spirals, few epochs, one seed."""
@@ -129,7 +129,7 @@ class Table2(Reproduction):
         found: dict[tuple[ModelName, int], list[tuple[float, float]]] = {}
         sizes: dict[ModelName, int] = {}
         drawn: list[Tensor] = []
-        latent = torch.zeros(0, self.shown, 2)
+        latent = torch.zeros(0, self.count, 2)
         for observations in self.observations:
             for name, seed in each(self.models, self.seeds):
                 data = spirals(self.count, observations, seed=seed)
@@ -146,13 +146,20 @@ class Table2(Reproduction):
             for (name, n), errors in found.items()
         )
         data = spirals(self.count, self.observations[0], seed=self.seeds[0])
-        return Table2Results(self.models, rows, tuple(_path(i, data, drawn, latent) for i in range(self.shown)))
+        return Table2Results(self.models, rows, tuple(_path(i, data, drawn, latent) for i in _both(data, self.shown)))
 
 
 def _errors(paths: Tensor, data: Spirals) -> tuple[float, float]:
     half = len(data.ts) // 2
     beyond, noisy = ((paths - x)[half:].square().mean().sqrt().item() for x in (data.truth, data.noisy))
     return beyond, noisy
+
+
+def _both(data: Spirals, count: int) -> list[int]:
+    """The places of the first spirals of each direction."""
+    half = count // 2
+    places: Tensor = torch.cat([data.clockwise.nonzero()[:half, 0], (~data.clockwise).nonzero()[: count - half, 0]])
+    return places.tolist()
 
 
 def _path(index: int, data: Spirals, paths: list[Tensor], latent: Tensor) -> Path:
