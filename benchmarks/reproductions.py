@@ -48,6 +48,7 @@ def take(path: Path) -> None:
         name = path.name
     versions, results = (json.loads((path / f"{part}.json").read_text()) for part in ("versions", "results"))
     command = re.sub(r" --(out|resume|data-dir)[ =]\S+", "", versions.pop("command"))
+    command = re.sub(r"( --trained[ =])\S*/", r"\1runs/", command)
     about = {"command": command, "machine": machine("cpu"), "versions": versions, "config": config}
     text = json.dumps({**about, **_without_drawn(results)}, indent=1, allow_nan=False)
     (FIGURES / f"{name}.json").write_text(NUMBERS.sub(lambda list_: " ".join(list_[0].split()), text) + "\n")

@@ -53,3 +53,10 @@ def test_a_seed_gives_the_same_spirals_whatever_is_observed_of_them() -> None:
 def test_what_cannot_be_is_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         spirals(**settings)
+
+
+def test_radii_grow_from_each_start() -> None:
+    data = spirals(20, seed=3)
+    assert (data.radius.diff(dim=0) > 0).all()
+    growth = data.radius[-1] - data.radius[0]  # r = 0.3 phi
+    torch.testing.assert_close(growth, (0.3 * (data.ts[-1] - data.ts[0])).float().expand(20), rtol=0, atol=1e-5)

@@ -34,14 +34,14 @@ def test_every_model_is_measured_for_every_number_of_observations(small: Table2R
     }
     for row in small.rows:
         assert len(row.beyond) == 1
-        assert all(0 < x < 20 for x in (*row.beyond, *row.noisy))
+        assert all(0 < x < 20 for x in (*row.beyond, *row.noisy, *row.visited))
     text = json.dumps(plain(small), allow_nan=False)
     assert len(json.loads(text)["paths"]) == 6
 
 
 def test_findings_set_errors_beside_the_papers() -> None:
     assert len(PAPER) == 6
-    rows = [Row(model, n, (0.9 * error, 1.0 * error), (error, error), 10) for (model, n), error in PAPER.items()]
+    rows = [Row(model, n, (0.9 * error, 1.0 * error), (error,), (error,), 10) for (model, n), error in PAPER.items()]
     findings = Table2Results(("rnn", "latent-ode"), tuple(rows), ()).findings()
     assert [finding.holds for finding in findings] == ["yes"] * 7
     worse = [replace(row, beyond=(1.05 * PAPER[row.model, row.observations],)) for row in rows]

@@ -33,6 +33,12 @@ class Spirals:
     clockwise: Tensor
     observed: Series
 
+    @property
+    def radius(self) -> Tensor:
+        """How far the spirals are from their centres, (200, N); it grows."""
+        centre = torch.where(self.clockwise, -5.0, 5.0)
+        return torch.hypot(self.truth[..., 0] - centre, self.truth[..., 1])
+
 
 def spirals(count: int = 1000, observations: int = 100, *, noise: float = 0.3, seed: int = 0) -> Spirals:
     """Two-dimensional spirals, half of them clockwise, with Gaussian noise, observed at random times.
