@@ -36,7 +36,7 @@ def test_every_model_is_measured_for_every_number_of_observations(small: Table2R
         assert len(row.beyond) == 1
         assert all(0 < x < 20 for x in (*row.beyond, *row.noisy, *row.visited))
     text = json.dumps(plain(small), allow_nan=False)
-    assert len(json.loads(text)["paths"]) == 6
+    assert [path["clockwise"] for path in json.loads(text)["paths"]] == [True] * 3 + [False] * 3
 
 
 def test_findings_set_errors_beside_the_papers() -> None:
