@@ -125,7 +125,7 @@ class PhysioNet(Reproduction):
     """What an ODE-RNN takes one step of for each gap."""
     tolerance: float = 1e-3
     """rtol = atol of the latent solves."""
-    epochs: int = 30
+    epochs: int = 100
     """Of a latent ODE."""
     classifier_epochs: int = 12
     """Of a classifier, of which the best by a tenth of the training set counts."""

@@ -86,15 +86,20 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
 def predicted(model: SpiralModel, data: Spirals, samples: int = 20) -> Tensor:
     """Where the spirals are at all 200 times, from the observations of the first hundred: (200, N, 2).
 
-    At the first hundred times the recurrent network has no forecast that knows what the latent ODE knows; nan.
+    At the first hundred times the recurrent network has no forecast that knows what the latent ODE knows; nan. Beyond,
+    it goes on in gaps of about the length that it has learned from, several forecasts side by side: step by step from
+    30 observations its error is four times as large.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if isinstance(model, iso.LatentODE):
             return model.predict(data.observed, data.ts, samples=samples).mean(2)
         half = len(data.ts) // 2
-        later = model.predict(data.observed, data.ts[half:])
-        return torch.cat([torch.full_like(later, math.nan), later])
+        gap = round(half / len(data.observed.ts))
+        found = torch.full_like(data.truth, math.nan)
+        for first in range(half, half + gap):
+            found[first::gap] = model.predict(data.observed, data.ts[first::gap])
+        return found
 
 
 def fitted(
