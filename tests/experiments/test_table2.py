@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from isocline import cli
+from isocline import Series, cli
 from isocline.data import spirals
 from isocline.experiments.processes import launched
 from isocline.experiments.reproduction import drawn, plain
@@ -18,6 +19,7 @@ from isocline.experiments.run_folder import RunFolder, RunFolderError
 from isocline.experiments.section5.spiral_models import TrainConfig, build, fitted, predicted
 from isocline.experiments.section5.table2 import PAPER, Row, Table2, Table2Results
 from isocline.experiments.section5.table2 import Path as Shown
+from isocline.models import Forecaster
 
 CONFIG = TrainConfig(epochs=4, batch_size=8, checkpoint_every=2)
 
@@ -115,6 +117,20 @@ def test_predictions_know_only_what_was_observed(name: str) -> None:
     one, two = predicted(model, data), predicted(model, other)
     assert torch.equal(one[100:], two[100:])
     assert one.shape == (200, 6, 2)
+
+
+def test_the_recurrent_network_goes_on_in_gaps_that_it_has_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked, predict = spirals(6, 30), [], Forecaster.predict
+
+    def recorded(model: Forecaster, series: Series, ts: Tensor) -> Tensor:
+        asked.append(ts)
+        return predict(model, series, ts)
+
+    monkeypatch.setattr(Forecaster, "predict", recorded)
+    assert predicted(build("rnn", CONFIG, 0), data)[100:].isfinite().all()
+    assert torch.equal(torch.cat(asked).sort().values, data.ts[100:])
+    for ts in asked:
+        torch.testing.assert_close(ts.diff(), 3 * data.ts[1].expand(len(ts) - 1))
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import isocline as iso
 from isocline.data import Spirals
 from isocline.experiments.run_folder import RunFolder
 from isocline.experiments.section5.fitting import Fit
-from isocline.models import Autonomous, Forecaster, GapRNN, GaussianNoise
+from isocline.models import Autonomous, Forecaster, GapRNN, GaussianNoise, Hybrid
 
 ModelName = Literal["rnn", "latent-ode"]
 SpiralModel = Forecaster | iso.LatentODE
@@ -68,11 +68,9 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
         noise = GaussianNoise(2, config.noise)
         if name == "rnn":
             return Forecaster(GapRNN(2, WIDTH), nn.Linear(WIDTH, 2), noise)
-        first, second = nn.Linear(LATENT, config.hidden), nn.Linear(config.hidden, config.hidden)
-        field = nn.Sequential(first, nn.ELU(), second, nn.ELU(), nn.Linear(config.hidden, LATENT))
         return iso.LatentODE(
             GapRNN(2, WIDTH),
-            Autonomous(field),
+            _field(config.hidden),
             nn.Sequential(nn.Linear(LATENT, UNITS), nn.ReLU(), nn.Linear(UNITS, 2)),
             latent=LATENT,
             noise=noise,
@@ -81,6 +79,15 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
             atol=config.atol,
             compile=config.compile,
         )
+
+
+def _field(hidden: int) -> Hybrid:
+    """A linear part, 0 at first, which decides how paths go on where nothing was observed, and a network."""
+    linear = nn.Linear(LATENT, LATENT, bias=False)
+    nn.init.zeros_(linear.weight)
+    first, second = nn.Linear(LATENT, hidden), nn.Linear(hidden, hidden)
+    net = nn.Sequential(first, nn.ELU(), second, nn.ELU(), nn.Linear(hidden, LATENT))
+    return Hybrid(Autonomous(linear), Autonomous(net))
 
 
 def predicted(model: SpiralModel, data: Spirals, samples: int = 20) -> Tensor:
