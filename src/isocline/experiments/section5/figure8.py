@@ -14,8 +14,9 @@ import isocline as iso
 from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.section5.fields import latent_field
 from isocline.experiments.section5.fitting import Fit
-from isocline.models import Autonomous, GapRNN, PoissonProcess
+from isocline.models import GapRNN, PoissonProcess
 
 END = 10.0
 TURN = 2 * pi / 5
@@ -170,7 +171,7 @@ class Figure8(Reproduction):
             torch.manual_seed(self.seed)
             return iso.LatentODE(
                 GapRNN(1, wide),
-                Autonomous(nn.Sequential(nn.Linear(d, wide), nn.Tanh(), nn.Linear(wide, d))),
+                latent_field(d, wide),
                 nn.Sequential(nn.Linear(d, wide), nn.Tanh(), nn.Linear(wide, 1)),
                 latent=d,
                 noise=NOISE,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 import isocline as iso
 from isocline.data import Spirals
 from isocline.experiments.run_folder import RunFolder
+from isocline.experiments.section5.fields import latent_field
 from isocline.experiments.section5.fitting import Fit
-from isocline.models import Autonomous, Forecaster, GapRNN, GaussianNoise, Hybrid
+from isocline.models import Forecaster, GapRNN, GaussianNoise
 
 ModelName = Literal["rnn", "latent-ode"]
 SpiralModel = Forecaster | iso.LatentODE
@@ -28,7 +29,7 @@ WIDTH = 25
 class TrainConfig:
     """Everything but the data that decides the numbers of a training."""
 
-    epochs: int = 450
+    epochs: int = 600
     """Passes over the spirals."""
     batch_size: int = 50
     """Spirals a step."""
@@ -70,7 +71,7 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
             return Forecaster(GapRNN(2, WIDTH), nn.Linear(WIDTH, 2), noise)
         return iso.LatentODE(
             GapRNN(2, WIDTH),
-            _field(config.hidden),
+            latent_field(LATENT, config.hidden),
             nn.Sequential(nn.Linear(LATENT, UNITS), nn.ReLU(), nn.Linear(UNITS, 2)),
             latent=LATENT,
             noise=noise,
@@ -79,15 +80,6 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
             atol=config.atol,
             compile=config.compile,
         )
-
-
-def _field(hidden: int) -> Hybrid:
-    """A linear part, 0 at first, which decides how paths go on where nothing was observed, and a network."""
-    linear = nn.Linear(LATENT, LATENT, bias=False)
-    nn.init.zeros_(linear.weight)
-    first, second = nn.Linear(LATENT, hidden), nn.Linear(hidden, hidden)
-    net = nn.Sequential(first, nn.ELU(), second, nn.ELU(), nn.Linear(hidden, LATENT))
-    return Hybrid(Autonomous(linear), Autonomous(net))
 
 
 def predicted(model: SpiralModel, data: Spirals, samples: int = 20) -> Tensor:
