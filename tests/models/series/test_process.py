@@ -73,7 +73,7 @@ def test_likelihood_and_gradients_equal_quadrature(batch_dims: int, controlled: 
 
 @both_ways
 def test_one_solve_whose_steps_are_those_of_z_alone(batch_dims: int) -> None:
-    model, events, z0 = process(batch_dims=batch_dims), kinds(EVENTS, 0), draw(3, 2, seed=1)
+    model, events, z0 = process(batch_dims=batch_dims, controlled=False), kinds(EVENTS, 0), draw(3, 2, seed=1)
     with iso.track() as work:
         model.log_likelihood(z0, events, ENDS)
     assert work.solves == 1
@@ -90,8 +90,8 @@ def test_an_integral_under_error_control_is_judged() -> None:
     z0, until = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([10.0], dtype=torch.float64)
     exact = 10 + 5 - math.sin(80 * 10) / 160
     errors = []
-    for controlled in (False, True):
-        model = PoissonProcess(lambda t, z: 1 + 0 * z, rate, controlled=controlled, rtol=1e-6, atol=1e-6)
+    for settings in ({"controlled": False}, {}):
+        model = PoissonProcess(lambda t, z: 1 + 0 * z, rate, **settings, rtol=1e-6, atol=1e-6)
         errors.append(abs(model(z0, until.unsqueeze(0))[1].item() - exact))
     assert errors[1] < 1e-3 < errors[0]
 
