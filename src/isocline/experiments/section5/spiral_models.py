@@ -62,8 +62,8 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
 
     Three things are not the paper's. Its recognition network and its baseline are plain recurrent networks; here both
     have gated units. Its field has one layer of 20 units, that of the authors' later example has two; here they have 50
-    units: in one training each of 3,000 steps with 100 observations the error beyond was 0.163, with 20 units 0.241. And
-    the field has a linear part.
+    units: in one training each of 3,000 steps with 100 observations the error beyond was 0.163, with 20 units 0.241.
+    And the field has a linear part.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
