@@ -105,7 +105,7 @@ class Figure8(Reproduction):
     """Series to train on."""
     fresh: int = 100
     """Series that were not trained on, to measure with."""
-    epochs: int = 60
+    epochs: int = 120
     """Passes over the series."""
     batch_size: int = 50
     """Series a step."""
