@@ -63,7 +63,8 @@ def build(name: ModelName, config: TrainConfig, seed: int) -> SpiralModel:
     Four things are not the paper's. Its recognition network and its baseline are plain recurrent networks; here both
     have gated units. Its field has one layer of 20 units, that of the authors' later example has two; here they have 50
     units: in one training each of 3,000 steps with 100 observations the error beyond was 0.163, with 20 units 0.241.
-    The field has a linear part. And the latent state has 6 numbers instead of 4, of which the prior takes one away.
+    The field has a linear part. And the latent state has 6 numbers instead of 4: half of them stay at the prior, but
+    trainings end better, with 30 observations at an error beyond of 0.14 instead of 0.16.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
