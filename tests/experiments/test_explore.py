@@ -28,6 +28,7 @@ from isocline.experiments.reproduction import Reproduction
 from isocline.experiments.run_folder import RunFolderError
 from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section4.figure5 import Figure5
+from isocline.experiments.section5.spiral_models import LATENT
 from isocline.experiments.section5.table2 import Table2
 from isocline.experiments.section6.nfe import Nfe
 
@@ -108,7 +109,7 @@ def test_demo_and_table2_hold_odes(runs: dict[str, Path]) -> None:
     latent = subjects_of(runs["Table2"])
     assert [subject.title for subject in latent] == ["latent ODE, 10 observations", "latent ODE, 30 observations"]
     assert set(latent[0].groups) == {"clockwise", "counter-clockwise"}
-    assert latent[0].y0.shape == (SHOWN, 4)
+    assert latent[0].y0.shape == (SHOWN, LATENT)
 
 
 @pytest.mark.parametrize("kind", [Table1, Figure5])
