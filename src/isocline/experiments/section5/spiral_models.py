@@ -43,8 +43,8 @@ class TrainConfig:
     noise: float = 0.3
     """Standard deviation of an observation in the likelihood."""
     step: float = 0.17
-    """Of the solves, by RK4, in radians: 11, of 44 evaluations, for what is observed. Adaptive steps follow a field that
-    grows wilder all through training, to 230 evaluations after 600 epochs, and end at the same errors."""
+    """Of the solves, by RK4, in radians: 11, of 44 evaluations, for what is observed. Adaptive steps follow a field
+    that grows wilder all through training, to 230 evaluations after 600 epochs, and end at the same errors."""
     compile: bool = False
     """Whether the solves are compiled programs."""
     checkpoint_every: int = 10
