@@ -7,7 +7,7 @@ from isocline.models.regularised import Regularised
 from isocline.models.schedules import StepSchedule, ToleranceSchedule
 from isocline.models.series.batch import Series
 from isocline.models.series.cells import GRUD, DecayRNN, GapRNN
-from isocline.models.series.dynamics import Autonomous, Hybrid, SeriesODE
+from isocline.models.series.dynamics import Autonomous, Hybrid, SeriesODE, latent_field
 from isocline.models.series.estimator import SeriesRegressor
 from isocline.models.series.forecaster import Forecaster
 from isocline.models.series.latent_ode import LatentODE
@@ -46,5 +46,6 @@ __all__ = [
     "encode",
     "flow_matching_loss",
     "ks_test",
+    "latent_field",
     "read",
 ]

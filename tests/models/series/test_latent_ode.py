@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import isocline as iso
-from isocline.models import GapRNN, GaussianNoise, PoissonProcess, SeriesODE
+from isocline.models import GapRNN, GaussianNoise, PoissonProcess, SeriesODE, latent_field
 from models.series.make import CELLS, draw, gradients, irregular, latent_ode
 from models.series.test_recurrence import longer
 
@@ -286,6 +286,20 @@ def test_own_times_cost_what_each_series_needs() -> None:
 def test_series_odes_are_solved_in_one_of_two_ways(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="SeriesODE solves per series"):
         SeriesODE(lambda t, y: y, **settings)
+
+
+def test_latent_fields_are_a_network_at_first_and_a_linear_flow_in_the_end() -> None:
+    torch.manual_seed(0)
+    field = latent_field(2, 8).double()
+    t, z = torch.tensor(0.0), draw(5, 2, seed=1)
+    assert torch.equal(field(t, z), field.learned(t, z))
+    turn = torch.tensor([[-0.1, -2.0], [2.0, -0.1]], dtype=torch.float64)
+    weights = dict.fromkeys(field.state_dict(), torch.zeros(())) | {"known.net.weight": turn}
+    with torch.no_grad():
+        for name, parameter in field.named_parameters():
+            parameter.copy_(weights[name])
+    end = iso.solve(field, z, (0.0, 1.0), rtol=1e-9, atol=1e-9).ys[-1]
+    assert torch.allclose(end, z @ turn.matrix_exp().T, atol=1e-7)
 
 
 def test_times_before_the_start_are_refused() -> None:

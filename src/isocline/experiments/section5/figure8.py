@@ -14,9 +14,8 @@ import isocline as iso
 from isocline.experiments.points import Points, points
 from isocline.experiments.reproduction import Finding, Reproduction, Results
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section5.fields import latent_field
 from isocline.experiments.section5.fitting import Fit
-from isocline.models import GapRNN, PoissonProcess
+from isocline.models import GapRNN, PoissonProcess, latent_field
 
 END = 10.0
 TURN = 2 * pi / 5

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 import isocline as iso
 from isocline.data import Spirals
 from isocline.experiments.run_folder import RunFolder
-from isocline.experiments.section5.fields import latent_field
 from isocline.experiments.section5.fitting import Fit
-from isocline.models import Forecaster, GapRNN, GaussianNoise
+from isocline.models import Forecaster, GapRNN, GaussianNoise, latent_field
 
 ModelName = Literal["rnn", "latent-ode"]
 SpiralModel = Forecaster | iso.LatentODE

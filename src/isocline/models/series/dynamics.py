@@ -150,3 +150,30 @@ class Hybrid(nn.Module):
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         """Return dy/dt."""
         return self.known(t, y) + self.learned(t, y)
+
+
+def latent_field(size: int, hidden: int) -> Hybrid:
+    """Make a field for latent states: a linear part, 0 at first, and a network of two layers, A z + net(z).
+
+    Where a latent state goes that no series was seen in, a network alone goes on as its first weights happen to say. On
+    the paper's spirals, seen at all 100 times, the error beyond those was 0.113 with A and 0.149 without, as means of
+    three seeds (``docs/paper.md``).
+
+    Args:
+        size: numbers of the latent state.
+        hidden: units of each layer, ELU.
+
+    Returns:
+        A field ``f(t, z)`` for z of shape (..., size).
+
+    Example:
+        >>> import isocline as iso, torch
+        >>> field = iso.models.latent_field(4, 20)
+        >>> iso.solve(field, torch.randn(5, 4), (0.0, 1.0)).ys.shape
+        torch.Size([2, 5, 4])
+    """
+    linear = nn.Linear(size, size, bias=False)
+    nn.init.zeros_(linear.weight)
+    first, second = nn.Linear(size, hidden), nn.Linear(hidden, hidden)
+    net = nn.Sequential(first, nn.ELU(), second, nn.ELU(), nn.Linear(hidden, size))
+    return Hybrid(Autonomous(linear), Autonomous(net))

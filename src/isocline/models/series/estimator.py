@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from isocline.checks import check_whole
 from isocline.models.series.batch import Series
 from isocline.models.series.cells import GapRNN
-from isocline.models.series.dynamics import Autonomous
+from isocline.models.series.dynamics import latent_field
 from isocline.models.series.latent_ode import LatentODE
 from isocline.models.series.long import Duplicates
 from isocline.models.series.noise import GaussianNoise
@@ -152,10 +152,9 @@ class SeriesRegressor:
 
     def _make(self, channels: int) -> LatentODE:
         wide, d = self.hidden, self.latent
-        net = nn.Sequential(nn.Linear(d, wide), nn.ELU(), nn.Linear(wide, wide), nn.ELU(), nn.Linear(wide, d))
         return LatentODE(
             GapRNN(channels, wide),
-            Autonomous(net),
+            latent_field(d, wide),
             nn.Sequential(nn.Linear(d, wide), nn.ReLU(), nn.Linear(wide, channels)),
             latent=d,
             noise=GaussianNoise(channels, 0.5, learned=True),
@@ -178,8 +177,9 @@ class SeriesRegressor:
                 weight = min(1.0, 2 * schedule.last_epoch / steps)
                 loss = -model.elbo(batch.until(ends), target=batch, kl_weight=weight).mean()
                 loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-                optimiser.step()
+                # Where a path runs away its gradient overflows, and one such step would end the training.
+                if nn.utils.clip_grad_norm_(model.parameters(), 10.0).isfinite():
+                    optimiser.step()
                 schedule.step()
                 total += loss.item() * len(batch)
             losses.append(total / len(series))
