@@ -121,33 +121,26 @@ class Figure8(Reproduction):
     compile: bool = False
     """Whether the solves are compiled programs."""
     samples: int = 100
-    """Of the latent path, for the band."""
+    """Of each model's latent path, for the band."""
     shown: int = 3
     """Series in the figure."""
+    members: int = 5
+    """Models, alike but for their first weights and the order of series. Samples of one model's path show what its
+    encoder is unsure of, not how wrong its networks are; that shows in what several models differ."""
     seed: int = 0
-    """Of weights and series."""
+    """Of series, and of the first model; others count up from it."""
 
     def smaller(self) -> Self:
         """Few series, few epochs."""
-        return replace(self, count=20, fresh=6, epochs=2, batch_size=10, units=8, samples=5, shown=2)
+        return replace(self, count=20, fresh=6, epochs=2, batch_size=10, units=8, samples=5, shown=2, members=2)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "Figure8Results":
         """Trains what the folder does not hold trained, and measures."""
         train, test = Watched.draw(self.count, self.seed), Watched.draw(self.fresh, self.seed + FRESH)
-        model = self._model()
-        Fit(
-            "latent-ode",
-            model,
-            train.series.lengths,
-            partial(self._loss, model, train.series),
-            self.epochs,
-            self.batch_size,
-            self.learning_rate,
-            self.seed,
-            every=10,
-        ).run(folder)
+        models = [self._trained(folder, train.series, member) for member in range(self.members)]
         ts = torch.linspace(0, END, GRID, dtype=torch.float64)
-        truth, learned = test.rates(ts), self._rates(model, test.series, ts)
+        truth = test.rates(ts)
+        learned = torch.cat([self._rates(model, test.series, ts) for model in models], dim=2)
         tails = torch.tensor([0.05, 0.95])
         (lower, upper), mean = learned.quantile(tails, dim=2), learned.mean(2)
         constant = (test.series.lengths / END).expand_as(truth)
@@ -164,10 +157,26 @@ class Figure8(Reproduction):
             ),
         )
 
-    def _model(self) -> iso.LatentODE:
+    def _trained(self, folder: RunFolder, series: iso.Series, member: int) -> iso.LatentODE:
+        seed = self.seed + member
+        model = self._model(seed)
+        Fit(
+            f"latent-ode-{member}",
+            model,
+            series.lengths,
+            partial(self._loss, model, series),
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            seed,
+            every=10,
+        ).run(folder)
+        return model
+
+    def _model(self, seed: int) -> iso.LatentODE:
         d, wide = self.latent, self.units
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(seed)
             return iso.LatentODE(
                 GapRNN(1, wide),
                 latent_field(d, wide),
