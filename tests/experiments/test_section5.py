@@ -19,7 +19,7 @@ from isocline.experiments.processes import launched
 from isocline.experiments.registry import EXPERIMENTS
 from isocline.experiments.reproduction import Reproduction, Results, content, drawn, plain
 from isocline.experiments.run_folder import RunFolder, RunFolderError
-from isocline.experiments.section5.figure8 import END, Figure8, Figure8Results, Watched
+from isocline.experiments.section5.figure8 import END, Accuracy, Figure8, Figure8Results, Watched
 from isocline.experiments.section5.figure10 import Figure10, Figure10Results, turning
 from isocline.experiments.section5.figure11 import Figure11, Figure11Results, Row
 from isocline.experiments.section5.pelts import REFERENCE, Fitted, Pelts, Unknown
@@ -98,9 +98,18 @@ def test_watched_signals_have_the_rate_that_is_said() -> None:
     assert rates[-1].tolist() == pytest.approx(rates[0].tolist(), rel=1e-2)
 
 
+def test_accuracy_of_rates() -> None:
+    truth = torch.full((3, 2), 2.0)
+    wide = torch.linspace(1.0, 3.0, 101).expand(3, 2, 101)
+    assert Accuracy.of(wide, truth) == Accuracy(pytest.approx(0.0, abs=1e-6), 1.0)
+    assert Accuracy.of(wide + 0.89, truth) == Accuracy(pytest.approx(0.445), 1.0)  # nine tenths reach 0.9 from the mean
+    assert Accuracy.of(wide + 0.91, truth) == Accuracy(pytest.approx(0.455), 0.0)
+
+
 def test_findings_of_figure8() -> None:
     def verdict(error: float) -> str:
-        return Figure8Results(error, 0.4, 0.9, ()).findings()[0].holds
+        found = Accuracy(error, 0.9)
+        return Figure8Results(found, (found,), 0.4, ()).findings()[0].holds
 
     assert [verdict(x) for x in (0.09, 0.15, 0.3)] == ["yes", "in part", "no"]
 

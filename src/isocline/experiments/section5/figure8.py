@@ -139,15 +139,13 @@ class Figure8(Reproduction):
         train, test = Watched.draw(self.count, self.seed), Watched.draw(self.fresh, self.seed + FRESH)
         models = [self._trained(folder, train.series, member) for member in range(self.members)]
         ts = torch.linspace(0, END, GRID, dtype=torch.float64)
-        truth = test.rates(ts)
-        learned = torch.cat([self._rates(model, test.series, ts) for model in models], dim=2)
-        tails = torch.tensor([0.05, 0.95])
-        (lower, upper), mean = learned.quantile(tails, dim=2), learned.mean(2)
+        truth, rates = test.rates(ts), [self._rates(model, test.series, ts) for model in models]
+        mean, lower, upper = _band(torch.cat(rates, dim=2))
         constant = (test.series.lengths / END).expand_as(truth)
         return Figure8Results(
-            _error(mean, truth),
+            Accuracy.of(torch.cat(rates, dim=2), truth),
+            tuple(Accuracy.of(samples, truth) for samples in rates),
             _error(constant, truth),
-            ((lower <= truth) & (truth <= upper)).float().mean().item(),
             tuple(
                 Shown(
                     tuple(round(t, 3) for t in test.series.ts[: int(n), i].tolist()),
@@ -209,31 +207,60 @@ def _error(found: Tensor, truth: Tensor) -> float:
     return ((found - truth).abs().mean() / truth.mean()).item()
 
 
+def _band(samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of samples (S, N, K), and the ends of the band that holds nine tenths of them."""
+    lower, upper = samples.quantile(torch.tensor([0.05, 0.95]), dim=2)
+    return samples.mean(2), lower, upper
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How close rates are that were learned.
+
+    Attributes:
+        error: Mean distance of their mean from the truth, as a share of the mean rate, on series not trained on.
+        covered: Share of the time at which the truth is in the band that holds nine tenths of the samples.
+    """
+
+    error: float
+    covered: float
+
+    @staticmethod
+    def of(samples: Tensor, truth: Tensor) -> "Accuracy":
+        """Of samples (S, N, K) of rates (S, N)."""
+        mean, lower, upper = _band(samples)
+        return Accuracy(_error(mean, truth), ((lower <= truth) & (truth <= upper)).float().mean().item())
+
+
 @dataclass(frozen=True)
 class Figure8Results(Results):
     """What was learned.
 
     Attributes:
-        error: Mean distance of the rate from the truth, as a share of the mean rate, on series not trained on.
-        constant: The same of a constant rate for each series: as many observations as it has.
-        covered: Share of the time at which the truth is in the band that holds nine tenths of the samples.
+        together: The samples of all models.
+        alone: Those of each model.
+        constant: The error of a constant rate for each series: as many observations as it has.
         shown: Some series.
     """
 
-    error: float
+    together: Accuracy
+    alone: tuple[Accuracy, ...]
     constant: float
-    covered: float
     shown: tuple[Shown, ...]
 
     def findings(self) -> tuple[Finding, ...]:
         """Whether the rate was learned."""
+        error, errors = self.together.error, [100 * model.error for model in self.alone]
+        bands = [100 * model.covered for model in self.alone]
         return (
             Finding(
                 "Figure 8: a latent ODE with the likelihood of a Poisson process learns the rate of observations.",
-                "yes" if self.error < 0.25 * self.constant else "in part" if self.error < 0.5 * self.constant else "no",
-                f"Mean distance from the true rate {100 * self.error:.1f} % of the mean rate, that of a constant rate "
+                "yes" if error < 0.25 * self.constant else "in part" if error < 0.5 * self.constant else "no",
+                f"Mean distance from the true rate {100 * error:.1f} % of the mean rate, that of a constant rate "
                 f"{100 * self.constant:.1f} %; the band that holds 90 % of the samples holds the truth during "
-                f"{100 * self.covered:.0f} % of the time. The signal oscillates; rates are 3 exp(signal).",
+                f"{100 * self.together.covered:.0f} % of the time. Each of the {len(errors)} models alone: "
+                f"{min(errors):.1f} to {max(errors):.1f} %, and {min(bands):.0f} to {max(bands):.0f} % of the time. "
+                "The signal oscillates; rates are 3 exp(signal).",
             ),
         )
 
