@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,42 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     assert one is not None
     assert other is not None
     torch.testing.assert_close(one["model"], other["model"], rtol=0, atol=0)
+
+
+_TRAINED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import test_training
+test_training.digits()
+print(flush=True)
+test_training.train_long(sys.argv[1])
+"""
+
+
+def train_long(path: str | Path) -> RunFolder:
+    """Train for longer than fifty processes take that are killed within 0.4 seconds."""
+    return train(Path(path), replace(CONFIG, epochs=500, limit=32))
+
+
+@pytest.mark.long
+def test_fifty_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
+    path, moments, kept = tmp_path / "killed", random.Random(0), 0
+    for _ in range(50):
+        command = [sys.executable, "-c", _TRAINED, str(path), str(Path(__file__).parent)]
+        with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE) as training:
+            assert training.stdout is not None
+            training.stdout.readline()
+            time.sleep(moments.uniform(0.0, 0.4))
+            training.kill()
+        assert training.returncode == -signal.SIGKILL  # it had not come to its end
+        if (path / "config.json").exists():
+            folder = RunFolder.open(path)
+            epochs = (folder.load_checkpoint(MODEL) or {"epoch": 0})["epoch"]
+            assert kept <= epochs <= len(folder.metrics())
+            kept = epochs
+    assert kept > 10
+    resumed, whole = train_long(path), train_long(tmp_path / "whole")
+    assert _without_seconds(resumed) == _without_seconds(whole)
 
 
 def test_metrics_hold_what_they_should(uninterrupted: RunFolder) -> None:
