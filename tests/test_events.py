@@ -109,6 +109,31 @@ def test_gradients_of_bounce_times(gradient: str) -> None:
             assert abs(a - b) < 1e-6 * max(1.0, abs(b))
 
 
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("batch", [False, True])
+def test_nothing_to_differentiate_costs_nothing(gradient: str, batch: bool) -> None:
+    """One evaluation a segment shows that there is nothing."""
+    count = 0
+
+    def decay(t: Tensor, y: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        return -y
+
+    event = iso.Event(lambda t, y: y[..., 0] - 0.5, jump=lambda t, y: y + 0.5)
+    y0, counts = torch.ones(3, 1) if batch else torch.ones(1), []
+    for recording in (False, True):
+        count = 0
+        with torch.set_grad_enabled(recording):
+            sol = iso.solve(
+                decay, y0, (0.0, 5.0), event=event, dense=True, batch_dims=int(batch), gradient=GRADIENTS[gradient]
+            )
+        counts.append(count)
+        found = (sol.ys, sol.event_t, sol.event_y, sol.event_ts, sol.event_ys, sol(1.0))
+        assert not any(x.requires_grad for x in found if isinstance(x, Tensor))
+    assert 0 < counts[1] - counts[0] <= 8  # seven jumps
+
+
 def test_looking_for_gradients_changes_no_number() -> None:
     p = ball()
     ts = torch.linspace(0, 6, 40, dtype=torch.float64)

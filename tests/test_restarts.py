@@ -168,6 +168,23 @@ def test_restarts_are_differentiable(gradient: str) -> None:
     torch.testing.assert_close(found, -3 * torch.exp(-3 * k.detach()), rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize("method", ["adams", "bdf"])
+def test_what_is_carried_has_no_history(method: str) -> None:
+    """Where there is nothing to differentiate, that does not matter."""
+    k = torch.ones(2, dtype=torch.float64)
+    first = iso.solve(circle, k, (0.0, 1.0), method=method)
+    more: dict[str, Any] = {"method": method, "state": first.state}
+    plain = iso.solve(circle, first.ys[-1], (1.0, 2.0), **more)
+    with torch.no_grad():
+        assert torch.equal(plain.ys, iso.solve(circle, first.ys[-1], (1.0, 2.0), **more).ys)
+    assert not plain.ys.requires_grad
+    k.requires_grad_()
+    with pytest.raises(ValueError, match="a state with gradients"):
+        iso.solve(lambda t, y: k * circle(t, y), first.ys[-1], (1.0, 2.0), **more)
+    with pytest.raises(ValueError, match="a state with gradients"):
+        iso.solve(circle, first.ys[-1].clone().requires_grad_(), (1.0, 2.0), **more)
+
+
 def test_states_that_do_not_fit_are_refused() -> None:
     y0 = tensor(1.0, 0.0)
     first = iso.solve(circle, y0, (0.0, 1.0))

@@ -75,6 +75,10 @@ class Field:
         """Evaluate the field once, for all lanes."""
         return self.evaluate(t, y, self.layout, self.args, self.window)
 
+    def has_history(self, t: Number, y: Tensor) -> bool:
+        """Whether y, or anything that f uses, requires grad; costs an evaluation if y does not."""
+        return torch.is_grad_enabled() and (y.requires_grad or self(t, y).requires_grad)
+
     def of(self, lanes: Tensor | None) -> "Field | Part":
         """Return the field over some lanes (A,), counted by this one: ``(t (A,), y (A, n)) -> (A, n)``."""
         if lanes is None:

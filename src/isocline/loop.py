@@ -35,7 +35,7 @@ def start(
     """Return the state before the first step from t0 towards t1; f0 is f(t0, y0) if it is known.
 
     ``before`` is the state in which an earlier solve came here: its step size and what the controller remembers go on,
-    and its carry, too, where no gradients are recorded.
+    and its carry, too, where nothing requires grad: it has no history.
     """
     known = [] if f0 is None else [f0]
 
@@ -44,7 +44,11 @@ def start(
             known.append(f(t0, y0))
         return known[0]
 
-    if before is None or torch.is_grad_enabled() or transforming():
+    def recorded() -> bool:
+        here = y0.requires_grad or (isinstance(t0, Tensor) and t0.requires_grad)
+        return transforming() or (torch.is_grad_enabled() and (here or first().requires_grad))
+
+    if before is None or (before.carry and recorded()):
         carry = solver.init(f, t0, y0, first)
     else:
         carry = before.carry

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from isocline.controllers import Controller
+from isocline.field import Field
 from isocline.numbers import Number, everywhere, spread
 from isocline.solvers.base import Solver
 from isocline.state import State, ended_well
@@ -42,7 +42,7 @@ class SolverState:
         """Say where it stands."""
         return f"SolverState(t={self.state.t}, method={self.solver.name!r})"
 
-    def fit(self, solver: Solver, controller: Controller, y0: Tensor, times: Times) -> State:
+    def fit(self, solver: Solver, controller: Controller, field: Field, y0: Tensor, times: Times) -> State:
         """Return the state for going on from y0 (L, n); raise ValueError if it belongs elsewhere."""
         if solver != self.solver:
             raise ValueError(f"state is one of method {self.solver.name!r}, but this solve is by {solver.name!r}")
@@ -65,7 +65,7 @@ class SolverState:
         if not everywhere(ahead >= 0):
             raise ValueError("state comes from a solve in the other direction of time; begin a new one without state")
         bare = len(before.carry) > 1 or (before.carry and solver.slope(before.carry) is None)
-        if bare and (torch.is_grad_enabled() or transforming()):
+        if bare and (transforming() or times.differentiable or field.has_history(times.number(0), y0)):
             raise ValueError(
                 f"method {solver.name!r} cannot go on from a state with gradients, which would not know what it "
                 "carries; solve under torch.no_grad(), or in one solve, with step_ts for steps that end between"

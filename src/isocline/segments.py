@@ -192,7 +192,9 @@ class Segments:
 
     def _leg(self, part: Problem, running: Tensor) -> Leg:
         """Solve until an event; twice if gradients are asked for."""
-        history = torch.is_grad_enabled() and self._has_history(part)
+        history = torch.is_grad_enabled() and (
+            part.times.requires_grad or part.field.has_history(part.ts.number(0), part.y0)
+        )
         begin = part.times[0].detach(), part.y0.detach()
         known = self.counts, self.fresh, self.sign_of_events, self.noise
         watches: list[Watch] = []
@@ -216,12 +218,6 @@ class Segments:
         if history:
             leg = self._again(part, leg, reached, running)
         return self._differentiable(part, leg, running) if torch.is_grad_enabled() else self._noted(leg)
-
-    def _has_history(self, part: Problem) -> bool:
-        """Whether the states of a segment depend on anything that requires grad."""
-        if part.times.requires_grad or part.y0.requires_grad:
-            return True
-        return part.field(part.ts.number(0), part.y0).requires_grad
 
     def _again(self, part: Problem, leg: Leg, reached: Tensor, running: Tensor) -> Leg:
         """Solve with gradients, saving at events, too; the steps are those of the first time."""
@@ -279,10 +275,10 @@ class Segments:
     def _of_crossing(self, part: Problem, event: AnyEvent, t: Tensor, y: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
         """``g(t, y(t)) = 0``: t moves by ``-dg / (g_t + g_y f)``, and y by f times that."""
         g_field, at, _, beside, _ = park(here, self.problem.field, t, t, y, ())
-        times, states = at.detach().requires_grad_(), beside.detach().requires_grad_()
-        g = evaluate(g_field, event, times, states)  # type: ignore[arg-type]
-        if not (g.requires_grad or y.requires_grad):
+        times, states = at.detach(), beside.detach()
+        if not (y.requires_grad or evaluate(g_field, event, times, states).requires_grad):  # type: ignore[arg-type]
             return t, y
+        g = evaluate(g_field, event, times.requires_grad_(), states.requires_grad_())  # type: ignore[arg-type]
         by_time, by_state = torch.autograd.grad(
             g.sum(), (times, states), retain_graph=True, allow_unused=True, materialize_grads=True
         )

@@ -183,7 +183,7 @@ def solve(
     )
     check_black_box(solver, event=events, step_ts=len(marks), state=state is not None)
     check_transforms(solver, events, vmapped or batched(breaks), jump_ts=len(breaks), progress=progress)
-    before = None if state is None else checked_state(state).fit(original, controller, start, times)
+    before = None if state is None else checked_state(state).fit(original, controller, field, start, times)
     on_the_way = events or len(breaks) or len(marks) or observers
     eager = on_the_way or before is not None or (dense and torch.is_grad_enabled())
     traced = try_to_trace(field, times.values[0], start) if compile and solver.compilable and not eager else None

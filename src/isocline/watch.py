@@ -85,8 +85,6 @@ class Watch(Observer):
         self.crossing = [i for i, event in enumerate(events) if isinstance(event, Event)]
         self.wanted = t0.new_tensor([event.direction for event in events if isinstance(event, Event)]).reshape(-1, 1)
         self.either = self.wanted == 0
-        self.wanted = t0.new_tensor([event.direction for event in events if isinstance(event, Event)]).reshape(-1, 1)
-        self.either = self.wanted == 0
         self.t, self.y = t0.clone(), y0.clone()
         self.lanes: Tensor | None = None
         self.value = self._values(self.t, self.y)
