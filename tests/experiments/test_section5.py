@@ -60,7 +60,8 @@ def test_it_says_what_it_found(name: str) -> None:
 def test_the_command(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(EXPERIMENTS[name], "run", lambda self, folder, fabric: small(name))
+    results = small(name)
+    monkeypatch.setattr(EXPERIMENTS[name], "run", lambda self, folder, fabric: results)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr(sys, "argv", ["isocline", "reproduce", name, "--quick", f"--out={tmp_path}"])
     cli.main()

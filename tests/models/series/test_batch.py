@@ -111,7 +111,7 @@ def test_parts_of_series() -> None:
     assert early.lengths.tolist() == [2, 1, 1]
     late = series.after(torch.tensor([1.0, 0.0, 2.0]))
     assert late.ts.tolist() == [[2.0, 0.5, 2.5]]
-    with pytest.raises(ValueError, match="series 1 has no observation"):
+    with pytest.raises(ValueError, match="series 'b' has no observation"):
         series.after(1.0)
     assert series.after(1.0, empty=9.0).ts.T.tolist() == [[2.0, 2.0], [9.0, 9.0], [1.5, 2.5]]
 
@@ -163,7 +163,15 @@ TIMES, VALUES = torch.zeros(2, 3), torch.zeros(2, 3, 1)
         (lambda: table(time=["noon", "one"]), "column 'time' must be numbers"),
         (lambda: table(value=[1.0]), "must have one length"),
         (lambda: table(channels=["y"]), r"a channel 'x'; expected one of \['y'\]"),
-        (lambda: table(time=[math.inf, 0.0]), "times must be finite"),
+        (lambda: table(time=[math.inf, 0.0]), "column 'time' must be finite, but has inf in row 0"),
+        (lambda: table(time=[0.0, None]), "column 'time' must be finite, but has nan in row 1"),
+        (lambda: table(series=["a", None]), "column 'series' has None for a label in row 1"),
+        (lambda: table(channel=[math.nan, "x"]), "column 'channel' has nan for a label in row 0"),
+        (
+            lambda: table(series=["a", "a"], time=[0.0, 0.0]),
+            "series 'a' has different values for channel 'x'",
+        ),
+        (lambda: table(series=["a", "b"], value=[0.0, None]), "series 'b' has no observation"),
     ],
 )
 def test_what_cannot_be_right_is_refused(make: Any, message: str) -> None:

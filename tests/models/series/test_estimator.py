@@ -95,6 +95,16 @@ def test_the_same_table_gives_the_same_predictions_whatever_was_drawn_before() -
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(("unit", "zero"), [(1e-30, 0.0), (1e20, 0.0), (1.0, 1e9)])
+def test_values_may_have_any_unit_and_zero(unit: float, zero: float) -> None:
+    table = {"series": ["a"] * 3, "time": [0.0, 1.0, 2.0], "channel": ["x"] * 3, "value": [1.0, 2.0, 4.0]}
+    scaled = {**table, "value": [zero + unit * x for x in table["value"]]}
+    fits = [SeriesRegressor(epochs=2, samples=3).fit(data) for data in (table, scaled)]
+    assert fits[0].losses == pytest.approx(fits[1].losses, rel=1e-5)
+    means = [regressor.predict(data, [3.0])["mean"][0] for regressor, data in zip(fits, (table, scaled), strict=True)]
+    assert (means[1] - zero) / unit == pytest.approx(means[0], rel=1e-5)
+
+
 def test_one_reading_of_one_series_can_be_fitted() -> None:
     table = {"series": [0], "time": [5.0], "channel": ["x"], "value": [3.0]}
     forecast = SeriesRegressor(epochs=1, samples=3).fit(table).predict(table, [5.0, 6.0])
@@ -110,7 +120,7 @@ def test_columns_may_have_other_names() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"times": []}, "times must be some numbers"),
+        ({"times": []}, "times must be a list of numbers"),
         ({"times": [-1.0]}, "none before"),
         ({"times": [1.0], "level": 1.0}, "level must be"),
     ],

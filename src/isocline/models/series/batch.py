@@ -79,7 +79,7 @@ class Series:
         lengths = rows.sum(0)
         last = ts.gather(0, (lengths - 1).clamp(min=0).unsqueeze(0))
         if not bool((rows == (place < lengths)).all() & (rows | (ts == last)).all()):
-            ts, values, mask = pad(_readings(ts, values, mask), ts.shape[1], values.shape[2], "error", ts[0])
+            ts, values, mask = pad(_readings(ts, values, mask), *self._labels(), "error", ts[0])
         object.__setattr__(self, "ts", ts)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "mask", mask)
@@ -125,7 +125,7 @@ class Series:
             raise ValueError(f"all series need the same number of channels, at least one; got {sorted(widths)}")
         long = Long(*(torch.cat(part) for part in zip(*(long for long, _ in parts), strict=True)))
         _check_times(long.time)
-        padded = pad(long, len(ts), widths.pop(), duplicates, empty)
+        padded = pad(long, _named(names, len(ts)), _named(channels, widths.pop()), duplicates, empty)
         return Series(*padded, tuple(names), tuple(channels))
 
     @staticmethod
@@ -152,8 +152,8 @@ class Series:
             duplicates: as in ``of``.
             dtype: of the values, torch's default if None.
         """
-        labels, kinds = _column(table, series), _column(table, channel)
-        times, numbers = (_numbers(table, name) for name in (time, value))
+        labels, kinds = _labels(table, series), _labels(table, channel)
+        times, numbers = _numbers(table, time), _numbers(table, value)
         if not (len(labels) == len(kinds) == len(times) == len(numbers)):
             raise ValueError(
                 f"columns must have one length, got {len(labels)}, {len(times)}, {len(kinds)}, {len(numbers)}"
@@ -161,6 +161,9 @@ class Series:
         kept = ~numbers.isnan()
         if not bool(kept.any()):
             raise ValueError("the table holds no observation")
+        if bool((lost := kept & ~times.isfinite()).any()):
+            row = int(lost.nonzero()[0])
+            raise ValueError(f"column {time!r} must be finite, but has {times[row].item()} in row {row}; leave it out")
         names = {label: index for index, label in enumerate(dict.fromkeys(labels))}
         places = {label: i for i, label in enumerate(dict.fromkeys(kinds) if channels is None else channels)}
         unknown = [label for label in dict.fromkeys(kinds) if label not in places]
@@ -172,8 +175,7 @@ class Series:
             torch.tensor([places[kind] for kind in kinds])[kept],
             numbers[kept].to(dtype or torch.get_default_dtype()),
         )
-        _check_times(long.time)
-        padded = pad(long, len(names), len(places), duplicates, None)
+        padded = pad(long, tuple(names), tuple(places), duplicates, None)
         return Series(*padded, tuple(names), tuple(places))
 
     @staticmethod
@@ -197,6 +199,10 @@ class Series:
             f"Series({count} series, {channels} channels, up to {length} times from {first:.6g} to {last:.6g}, "
             f"{int(self.observed.sum())} observations)"
         )
+
+    def _labels(self) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
+        """What series and channels are called; their numbers, if they have no names."""
+        return _named(self.names, self.ts.shape[1]), _named(self.channels, self.values.shape[2])
 
     @property
     def observed(self) -> Tensor:
@@ -235,7 +241,7 @@ class Series:
         ``empty`` is as in ``of``.
         """
         long = _readings(self.ts, self.values, self.observed & keep)
-        padded = pad(long, len(self), self.values.shape[2], "error", empty)
+        padded = pad(long, *self._labels(), "error", empty)
         return Series(*padded, self.names, self.channels)
 
     def until(self, t: "Tensor | float", *, empty: float | None = None) -> "Series":
@@ -262,6 +268,10 @@ def beside(x: Tensor, like: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], *[1] * (like.ndim - 3), x.shape[2])
 
 
+def _named(labels: Sequence[Hashable], count: int) -> Sequence[Hashable]:
+    return labels if len(labels) == count else range(count)
+
+
 def _readings(ts: Tensor, values: Tensor, mask: Tensor) -> Long:
     row, series, channel = mask.nonzero().unbind(1)
     return Long(series, ts[row, series], channel, values[row, series, channel])
@@ -275,12 +285,25 @@ def _column(table: Any, name: str) -> list[Any]:
     return list(column.tolist() if hasattr(column, "tolist") else column)
 
 
+def _missing(x: Any) -> bool:
+    """None, nan, and what pandas writes instead of them."""
+    return x is None or type(x).__name__ in ("NAType", "NaTType") or (isinstance(x, float) and x != x)
+
+
+def _labels(table: Any, name: str) -> list[Any]:
+    labels = _column(table, name)
+    for row, label in enumerate(labels):
+        if _missing(label):
+            raise ValueError(f"column {name!r} has {label} for a label in row {row}; give it one, or leave the row out")
+    return labels
+
+
 def _numbers(table: Any, name: str) -> Tensor:
-    column = [float("nan") if x is None else x for x in _column(table, name)]
+    column = [float("nan") if _missing(x) else x for x in _column(table, name)]
     try:
         return torch.tensor(column, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"column {name!r} must be numbers ({error}); write times as hours since some start") from None
+        raise TypeError(f"column {name!r} must be numbers ({error}); dates as hours since some start, say") from None
 
 
 def _check_times(times: Tensor) -> None:

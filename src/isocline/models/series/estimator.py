@@ -120,7 +120,7 @@ class SeriesRegressor:
             raise ValueError(f"level must be between 0 and 1, got {level}")
         ts = torch.as_tensor(times, dtype=torch.float64)
         if ts.ndim != 1 or not len(ts) or not bool((ts >= self._scale.start).all()):
-            raise ValueError(f"times must be some numbers, none before {self._scale.start:.6g}; got {times!r:.60}")
+            raise ValueError(f"times must be a list of numbers, none before {self._scale.start:.6g}; got {times!r:.60}")
         series = self._read(table, self._scale.channels)
         if bool(series.ts.min() < self._scale.start):
             raise ValueError(f"the table has a reading before {self._scale.start:.6g}, where the fitted series start")
@@ -148,6 +148,7 @@ class SeriesRegressor:
             value=self.value,
             channels=channels,
             duplicates=self.duplicates,
+            dtype=torch.float64,  # until it is scaled: float32 would lose small changes of large numbers
         )
 
     def _make(self, channels: int) -> LatentODE:
@@ -211,8 +212,8 @@ class Scale:
         return (ts - self.start) / self.length
 
     def down(self, series: Series) -> Series:
-        """Return series in these units."""
-        values = (series.values - self.mean) / self.std
+        """Return series in these units, in torch's default dtype."""
+        values = ((series.values - self.mean) / self.std).to(torch.get_default_dtype())
         return Series(self.times(series.ts), values, series.observed, series.names, series.channels)
 
     def up(self, values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Single readings (series, time, channel, value) put together as padded tensors."""
 
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,8 +29,21 @@ class Padded(NamedTuple):
     mask: Tensor
 
 
-def pad(long: Long, n_series: int, n_channels: int, duplicates: Duplicates, empty: "Tensor | float | None") -> Padded:
+def pad(
+    long: Long,
+    names: Sequence[Hashable],
+    channels: Sequence[Hashable],
+    duplicates: Duplicates,
+    empty: "Tensor | float | None",
+) -> Padded:
     """Sort by time, give readings of one time one row, and pad each series at its end with its own last time.
+
+    Args:
+        long: the readings.
+        names: what the series are called, each of them; numbers will do.
+        channels: likewise.
+        duplicates: what to do if a channel has different values at one time.
+        empty: when series begin that have no readings, (B,) or one time; None refuses them.
 
     Raises:
         ValueError: a series without readings if ``empty`` is None, or two values for one time and channel.
@@ -37,7 +51,7 @@ def pad(long: Long, n_series: int, n_channels: int, duplicates: Duplicates, empt
     order = long.time.argsort(stable=True)
     order = order[long.series[order].argsort(stable=True)]
     series, time, channel, value = (part[order] for part in long)
-    counts = torch.zeros(n_series, dtype=torch.int64, device=series.device)
+    counts = torch.zeros(len(names), dtype=torch.int64, device=series.device)
     if len(series):
         begins = torch.ones_like(series, dtype=torch.bool)  # a row of its own
         begins[1:] = (series.diff() != 0) | (time.diff() != 0)
@@ -48,11 +62,20 @@ def pad(long: Long, n_series: int, n_channels: int, duplicates: Duplicates, empt
     if empty is None and not bool(counts.all()):
         lacking = int((counts == 0).nonzero()[0])
         raise ValueError(
-            f"series {lacking} has no observation; leave it out, or say at which time it starts: empty=0.0"
+            f"series {names[lacking]!r} has no observation; leave it out, or say at which time it starts: empty=0.0"
         )
-    shape = max(int(counts.max()), 1), n_series, n_channels
-    cell = (row * n_series + series) * n_channels + channel
-    values, mask = _cells(cell, value, shape, duplicates, (series, time, channel))
+    shape = max(int(counts.max()), 1), len(names), len(channels)
+    cell = (row * len(names) + series) * len(channels) + channel
+    values, differs = _cells(cell, value, shape)
+    if duplicates == "error" and bool(differs.any()):
+        first = int(differs.nonzero()[0])
+        name, kind = names[int(series[first])], channels[int(channel[first])]
+        raise ValueError(
+            f"series {name!r} has different values for channel {kind!r} at time {time[first].item():.6g}; keep one of "
+            'them, or take their mean: duplicates="mean"'
+        )
+    mask = torch.zeros(shape, dtype=torch.bool, device=cell.device)
+    mask.view(-1)[cell] = True
     start = torch.as_tensor(0.0 if empty is None else empty, dtype=time.dtype, device=time.device)
     ts = start.expand(shape[:2]).clone()
     ts[row, series] = time
@@ -61,20 +84,9 @@ def pad(long: Long, n_series: int, n_channels: int, duplicates: Duplicates, empt
     return Padded(torch.where(place < counts, ts, last), values, mask)
 
 
-def _cells(
-    cell: Tensor, value: Tensor, shape: tuple[int, int, int], duplicates: Duplicates, names: tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor]:
-    """Return values (T, B, C) and which there are; several of one cell are averaged, if they may be."""
-    size = shape[0] * shape[1] * shape[2]
-    count = torch.zeros(size, dtype=torch.int64, device=cell.device).index_add(0, cell, torch.ones_like(cell))
-    total = value.new_zeros(size).index_add(0, cell, value)
+def _cells(cell: Tensor, value: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return values (T, B, C), means where there are several of one cell, and which readings (N,) differ from those."""
+    total = value.new_zeros(shape).view(-1).index_add(0, cell, value)
+    count = torch.zeros_like(total).index_add(0, cell, torch.ones_like(value))
     mean = total / count.clamp(min=1)
-    differs = (count[cell] > 1) & (value != mean[cell])
-    if duplicates == "error" and bool(differs.any()):
-        first = int(differs.nonzero()[0])
-        series, time, channel = (part[first].item() for part in names)
-        raise ValueError(
-            f"series {series} has different values for channel {channel} at time {time:.6g}; keep one of them, or "
-            'take their mean: duplicates="mean"'
-        )
-    return mean.reshape(shape), (count > 0).reshape(shape)
+    return mean.reshape(shape), (count[cell] > 1) & (value != mean[cell])

@@ -34,7 +34,7 @@ def thin(
     row, series, kind = seen.nonzero().unbind(1)
     long = Long(series, ts[row, series, kind], kind, torch.ones_like(series, dtype=bound.dtype))
     empty = start.min().item()
-    return Series(*pad(long, len(start), bound.shape[1], "mean", empty))
+    return Series(*pad(long, range(len(start)), range(bound.shape[1]), "mean", empty))
 
 
 def _draw(
