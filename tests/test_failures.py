@@ -254,8 +254,11 @@ def test_an_error_of_the_field_comes_through_unchanged() -> None:
     def f(t: Tensor, y: Tensor) -> Tensor:
         raise MineError("as it is")
 
-    with pytest.raises(MineError, match="as it is"):
-        attempt(f)
+    with pytest.raises(MineError, match="as it is") as caught:
+        attempt(f, torch.ones(2, 3), batch_dims=1)
+    (note,) = caught.value.__notes__
+    t, y = "a torch.float32 tensor of shape (2, 1)", "a torch.float32 tensor of shape (2, 3)"
+    assert note == f"isocline called f(t, y): t is {t}, y is {y}"
 
 
 def test_a_field_that_works_in_place_is_refused() -> None:

@@ -15,10 +15,13 @@ class Event:
 
     The time is found on the method's own interpolant, to rounding: a change of sign over an accepted step, or between
     points inside it, brackets it. Two crossings closer together than a quarter of a step may go unseen. A solve that
-    starts on the surface (and one that goes on there after a jump) has to leave it before it can cross it again.
+    starts on the surface (and one that goes on there after a jump) has to leave it before it can cross it again. So
+    where events pile up towards one time (a ball that comes to rest) the solve passes through in the end: let a lane
+    end before, ``terminal=n``, or at an event that says it rests. A state saved at the time of a jump is that before.
 
-    Event times and states are differentiable (first derivatives) with respect to all that the solve depends on, and
-    all tensors that the event function uses: with :math:`g(t, y(t)) = 0`, ``dt = -dg / (g_t + g_y f)``.
+    Event times and states are differentiable (first derivatives, not by ``torch.func``) with respect to all that the
+    solve depends on, and all tensors that the event function uses: with :math:`g(t, y(t)) = 0`,
+    ``dt = -dg / (g_t + g_y f)``.
 
     Args:
         function: ``function(t, y, *args)`` gets what f gets and returns one number, 0-d, or with ``batch_dims`` one a

@@ -13,7 +13,7 @@ from isocline.numbers import Number
 from isocline.per_lane import take_lanes, take_rows
 from isocline.precision import autocast_of
 from isocline.split import Split
-from isocline.tree import Tree
+from isocline.tree import Tree, describe
 
 
 class Window(NamedTuple):
@@ -118,7 +118,14 @@ class Field:
         before = _version(y)
         time = inside(layout.view_time(t), window)
         with self.autocast():
-            dy = layout.pack((function or self.function)(time, layout.unpack(y), *args))
+            state = layout.unpack(y)
+            try:
+                returned = (function or self.function)(time, state, *args)
+            except Exception as error:
+                call = "f(t, y, *args)" if args else "f(t, y)"
+                error.add_note(f"isocline called {call}: t is {describe(time)}, y is {describe(state)}")
+                raise
+            dy = layout.pack(returned)
         if _version(y) != before:
             raise RuntimeError("f changed y in place, which is the solver's own; work on a copy: y = y.clone()")
         self._check_last(dy)

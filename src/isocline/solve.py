@@ -79,9 +79,10 @@ def solve(
     chosen gradient method. Saving is by the method's interpolant: it forces no steps, and with most methods it
     costs no evaluations.
 
-    Inside ``torch.func`` transforms (``grad``, ``jvp``, ``jacrev``, ``hessian``, ...) a solve is a function like any
-    other. Under ``torch.vmap`` each sample is solved with its own steps, as with ``batch_dims=1``, whatever is mapped:
-    y0, ts, args, or what f closes over; ``stats.evaluations`` counts calls of f for all samples at once.
+    Inside ``torch.func`` transforms (``grad``, ``jvp``, ``jacrev``, ``hessian``, ...) a solve without events is a
+    function like any other. Under ``torch.vmap`` each sample is solved with its own steps, as with ``batch_dims=1``,
+    whatever is mapped: y0, ts, args, or what f closes over; ``stats.evaluations`` counts calls of f for all samples at
+    once.
 
     Inside ``torch.compile`` a solve is a break in the graph: it runs as it stands, or by its own ``compile=True``.
     Inside ``torch.export`` the loop becomes part of the graph, for AOTInductor or ONNX: explicit methods only, without
@@ -101,7 +102,7 @@ def solve(
         ts: at least two times, never turning back: (T,), or (T, *batch) for start, end and save times of each lane. A
             sequence may mix numbers and tensors: ``(0.0, t1)`` with t1 of shape (*batch) ends each lane at its own
             time. Decreasing times solve backwards. Times are float64 inside whatever y0's dtype is, where the device
-            has it.
+            has it; but f sees them in that dtype, so count those of a float32 solve from a start near 0.
         args: further arguments of f, or containers of such. Tensors with a row for each sample should be marked:
             ``args=(PerLane(mu), k)``; f gets the tensor itself.
         method: a name in ``isocline.METHODS``, or a solver.
