@@ -29,8 +29,8 @@ def ended_well(status: Number) -> Number:
 ADVICE = {
     Status.MAX_STEPS: (
         "max_steps was reached before the end time. If f is stiff, an explicit method needs tiny steps: take a "
-        "stiff one (method='rodas5p', 'kvaerno5', 'bdf') or 'auto'; otherwise loosen rtol and atol, or raise max_steps. "
-        "If f draws random numbers (dropout), no step is small enough: draw them before the solve"
+        "stiff one (method='rodas5p', 'kvaerno5', 'bdf') or 'auto'; otherwise loosen rtol and atol, or raise "
+        "max_steps. If f draws random numbers (dropout), no step is small enough: draw them before the solve"
     ),
     Status.STEP_TOO_SMALL: (
         "the step size fell below the resolution of time. The solution probably blows up here, or f is "

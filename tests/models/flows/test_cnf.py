@@ -326,6 +326,8 @@ def test_shapes_are_those_of_distributions() -> None:
     assert flow.sample().shape == (2,)
     assert flow.sample((3, 4)).shape == (3, 4, 2)
     assert flow.sample((0,)).shape == (0, 2)
+    assert flow.log_prob(torch.zeros(0, 2)).shape == (0,)
+    assert flow.rsample_with_log_prob((3, 0))[1].shape == (3, 0)
     assert flow.log_prob(torch.zeros(2)).shape == ()
     assert flow.log_prob(torch.zeros(3, 4, 2)).shape == (3, 4)
     assert flow.entropy(8).shape == ()

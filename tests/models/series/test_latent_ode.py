@@ -288,6 +288,13 @@ def test_series_odes_are_solved_in_one_of_two_ways(settings: dict[str, int]) -> 
         SeriesODE(lambda t, y: y, **settings)
 
 
+@pytest.mark.parametrize("batch_dims", [0, 1])
+@pytest.mark.parametrize(("y0", "ts"), [((2, 3), (4, 5)), ((), (4, 1)), ((5, 3), (5,))])
+def test_states_are_of_the_series_of_the_times(batch_dims: int, y0: tuple[int, ...], ts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="of the same series; got"):
+        SeriesODE(lambda t, y: y, batch_dims=batch_dims)(torch.zeros(y0), torch.zeros(ts))
+
+
 def test_latent_fields_are_a_network_at_first_and_a_linear_flow_in_the_end() -> None:
     torch.manual_seed(0)
     field = latent_field(2, 8).double()

@@ -93,7 +93,7 @@ class Flow(nn.Module, Distribution, ABC):
         """Return the log-density of data, in nats."""
         batch = self._batch(value)
         noise, log_det, _ = self.move(self._rows(value, batch), batch, to_data=False, density=True)
-        return (self.base.log_prob(noise) + log_det).reshape(batch)
+        return (self._of_base(noise) + log_det).reshape(batch)
 
     def to_data(self, noise: Tensor) -> Tensor:
         """Return T(z), of the shape of z (with batch_shape added)."""
@@ -118,7 +118,7 @@ class Flow(nn.Module, Distribution, ABC):
         batch = self._batch(noise)
         rows = self._rows(noise, batch)
         data, log_det, _ = self.move(rows, batch, to_data=True, density=True)
-        return data.reshape(noise.shape), (self.base.log_prob(rows) - log_det).reshape(batch)
+        return data.reshape(noise.shape), (self._of_base(rows) - log_det).reshape(batch)
 
     def entropy(self, samples: int = 1024) -> Tensor:
         """Return an estimate of the entropy in nats, of shape batch_shape: the mean of -log p over so many samples."""
@@ -147,6 +147,11 @@ class Flow(nn.Module, Distribution, ABC):
         noise: Tensor = self.base.rsample(torch.Size((*sample_shape, *self.batch_shape)))
         return noise
 
+    def _of_base(self, rows: Tensor) -> Tensor:
+        """Return the base's log-density; torch's own distributions cannot be asked about no rows."""
+        density: Tensor = self.base.log_prob(rows) if len(rows) else rows.new_zeros(0)
+        return density
+
     def _batch(self, x: Tensor) -> torch.Size:
         """Return the shape that x has besides its events', batch_shape at its end; raise if it does not fit."""
         events = len(self.event_shape)
@@ -161,7 +166,7 @@ class Flow(nn.Module, Distribution, ABC):
         return batch
 
     def _rows(self, x: Tensor, batch: torch.Size) -> Tensor:
-        return x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
+        return x.expand(*batch, *self.event_shape).reshape(batch.numel(), *self.event_shape)
 
 
 def _broadcast(*shapes: torch.Size) -> torch.Size | None:

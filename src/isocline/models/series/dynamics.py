@@ -11,7 +11,7 @@ from isocline.numbers import time_dtype
 from isocline.quadrature import unmarked
 from isocline.solution import Stats
 from isocline.solve import solve
-from isocline.tree import Tree, map_leaves
+from isocline.tree import Tree, describe, leaves, map_leaves
 
 
 class SeriesODE(nn.Module):
@@ -72,9 +72,15 @@ class SeriesODE(nn.Module):
             In y0's structure, (T, B, ...).
 
         Raises:
-            ValueError: a time before t0.
+            ValueError: a time before t0, or states of other series than the times.
             SolveError: the solve did not arrive.
         """
+        states = list(leaves(unmarked(y0)[0]))
+        if ts.ndim != 2 or any(y.shape[:1] != ts.shape[1:] for y in states):
+            raise ValueError(
+                f"expected times (T, B), and states (B, ...) of the same series; got {describe(ts)}, and "
+                f"{', '.join(map(describe, states))}"
+            )
         ts = ts.to(time_dtype(ts.device))
         start = ts[:1] if self.t0 is None else torch.full_like(ts[:1], self.t0)
         if bool((ts[0] < start[0]).any()):
