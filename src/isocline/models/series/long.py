@@ -66,7 +66,7 @@ def pad(
         )
     shape = max(int(counts.max()), 1), len(names), len(channels)
     cell = (row * len(names) + series) * len(channels) + channel
-    values, differs = _cells(cell, value, shape)
+    cells, mean, differs = _averaged(cell, value)
     if duplicates == "error" and bool(differs.any()):
         first = int(differs.nonzero()[0])
         name, kind = names[int(series[first])], channels[int(channel[first])]
@@ -74,8 +74,8 @@ def pad(
             f"series {name!r} has different values for channel {kind!r} at time {time[first].item():.6g}; keep one of "
             'them, or take their mean: duplicates="mean"'
         )
-    mask = torch.zeros(shape, dtype=torch.bool, device=cell.device)
-    mask.view(-1)[cell] = True
+    values, mask = value.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=cell.device)
+    values.view(-1)[cells], mask.view(-1)[cells] = mean, True
     start = torch.as_tensor(0.0 if empty is None else empty, dtype=time.dtype, device=time.device)
     ts = start.expand(shape[:2]).clone()
     ts[row, series] = time
@@ -84,9 +84,8 @@ def pad(
     return Padded(torch.where(place < counts, ts, last), values, mask)
 
 
-def _cells(cell: Tensor, value: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Return values (T, B, C), means where there are several of one cell, and which readings (N,) differ from those."""
-    total = value.new_zeros(shape).view(-1).index_add(0, cell, value)
-    count = torch.zeros_like(total).index_add(0, cell, torch.ones_like(value))
-    mean = total / count.clamp(min=1)
-    return mean.reshape(shape), (count[cell] > 1) & (value != mean[cell])
+def _averaged(cell: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each cell once, the mean of its readings, and which of the readings (N,) differ from that."""
+    cells, place, count = cell.unique(return_inverse=True, return_counts=True)
+    mean = value.new_zeros(len(cells)).index_add(0, place, value) / count
+    return cells, mean, (count[place] > 1) & (value != mean[place])
