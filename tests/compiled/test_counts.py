@@ -62,10 +62,10 @@ class Sized(Net):
     pass
 
 
-@pytest.mark.parametrize("batch_dims", [0, 1])
+@pytest.mark.parametrize("batch_dims", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_batch_sizes(batch_dims: int) -> None:
     """The second size compiles for all; only a batch of one is different again."""
-    for batch, made in ((4, 1), (5, 2), (6, 2), (7, 2), (3, 2), (1, 3), (1, 3), (8, 3)):
+    for batch, made in ((4, 1), (5, 2), (7, 2), (3, 2), (1, 3), (8, 3)):
         train(Sized(), batch, batch_dims=batch_dims)
         assert graphs() <= made * (FIELD + FORWARD + BACKWARD), batch
 

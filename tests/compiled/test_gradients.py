@@ -279,18 +279,24 @@ class Cut(torch.autograd.Function):
 class TestMachineCode:
     """The same once more, in few cases: a program takes ten seconds to compile."""
 
-    @pytest.mark.parametrize("batch_dims", [0, pytest.param(1, marks=pytest.mark.long)])
-    def test_everything(self, batch_dims: int) -> None:
+    @pytest.mark.parametrize(
+        ("batch_dims", "end", "records"),
+        [
+            (0, 1.0, 1),
+            pytest.param(0, 20.0, 2, marks=pytest.mark.long),  # several records have programs of their own
+            pytest.param(1, 3.0, 1, marks=pytest.mark.long),
+        ],
+    )
+    def test_everything(self, batch_dims: int, end: float, records: int) -> None:
         net = Machine(30)
-        for end in (3.0,) if batch_dims else (1.0, 20.0):  # the last takes several records, and programs of its own
-            y0, ts = start(), torch.linspace(0, end, 5, dtype=torch.float64).requires_grad_()
-            settings = {"method": "bosh3", "rtol": 1e-7, "atol": 1e-7, "batch_dims": batch_dims}
-            first, second = solve_both(net, y0, ts, **settings)
-            assert_same(first, second)
-            wanted = [y0, ts, *net.parameters()]
-            for a, b in zip(gradients(first.ys, wanted), gradients(second.ys, wanted), strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
-        assert batch_dims or first.stats.accepted > LONGEST
+        y0, ts = start(), torch.linspace(0, end, 5, dtype=torch.float64).requires_grad_()
+        settings = {"method": "bosh3", "rtol": 1e-7, "atol": 1e-7, "batch_dims": batch_dims}
+        first, second = solve_both(net, y0, ts, **settings)
+        assert_same(first, second)
+        wanted = [y0, ts, *net.parameters()]
+        for a, b in zip(gradients(first.ys, wanted), gradients(second.ys, wanted), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+        assert first.stats.accepted.max() > (records - 1) * LONGEST
 
 
 class Machine(Net):

@@ -30,7 +30,7 @@ from isocline.experiments.section3.table1 import Table1
 from isocline.experiments.section4.figure5 import Figure5
 from isocline.experiments.section5.spiral_models import LATENT
 from isocline.experiments.section5.table2 import Table2
-from isocline.experiments.section6.nfe import Nfe
+from isocline.experiments.section6.memory import Memory
 
 
 class Turning(nn.Module):
@@ -51,7 +51,7 @@ TURNING = Subject("turning", Turning(), torch.eye(2), (0.0, 1.0), ("one", "other
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small finished runs."""
     made: dict[str, Path] = {}
-    kinds: list[Reproduction] = [Demo(), Table2(), Nfe()]
+    kinds: list[Reproduction] = [Demo(), Table2(), Memory()]
     for settings in kinds:
         made[type(settings).__name__] = path = tmp_path_factory.mktemp("runs") / "run"
         small = type(settings)(out=path, quick=True)
@@ -122,8 +122,8 @@ def test_other_runs_hold_odes(kind: type[Reproduction], tmp_path: Path) -> None:
 
 
 def test_runs_without_an_ode_are_refused(runs: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="expected a trained ODE, found none in this run of Nfe"):
-        subjects_of(runs["Nfe"])
+    with pytest.raises(RunFolderError, match="expected a trained ODE, found none in this run of Memory"):
+        subjects_of(runs["Memory"])
     with pytest.raises(RunFolderError, match="expected a run's configuration, found none"):
         subjects_of(tmp_path)
     (tmp_path / "config.json").write_text('{"experiment": "Another"}')
@@ -132,7 +132,7 @@ def test_runs_without_an_ode_are_refused(runs: dict[str, Path], tmp_path: Path) 
 
 
 def test_the_command_refuses_before_it_serves(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Path]) -> None:
-    monkeypatch.setattr(sys, "argv", ["isocline", "explore", str(runs["Nfe"])])
+    monkeypatch.setattr(sys, "argv", ["isocline", "explore", str(runs["Memory"])])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 2

@@ -86,7 +86,7 @@ class Drift(Reproduction):
 
     def smaller(self) -> Self:
         """One interval for each problem."""
-        return replace(self, tolerances=(1e-3, 1e-6), lengths=1, max_steps=200)
+        return replace(self, tolerances=(1e-3, 1e-6), lengths=1, pieces=(16,), max_steps=200)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "DriftResults":
         """Solves forwards and back, and differentiates, on intervals of growing length."""

@@ -63,7 +63,7 @@ class GradientError(Reproduction):
 
     def smaller(self) -> Self:
         """Few tolerances."""
-        return replace(self, tolerances=(1e-3, 1e-6), directions=1)
+        return replace(self, tolerances=(1e-3, 1e-5), directions=1)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "GradientErrorResults":
         """Differentiates every problem by every method at every tolerance."""

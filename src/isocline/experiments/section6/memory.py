@@ -51,7 +51,7 @@ class Memory(Reproduction):
 
     def smaller(self) -> Self:
         """Fewer steps."""
-        return replace(self, steps=(25, 50, 100))
+        return replace(self, steps=(20, 40))
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "MemoryResults":
         """Takes a training step in every way."""

@@ -133,8 +133,8 @@ class Picard(Reproduction):
     """For all solves."""
 
     def smaller(self) -> Self:
-        """Three solvers."""
-        return replace(self, methods=("tsit5", "rk4", "rodas5p"), max_steps=400)
+        """Two solvers."""
+        return replace(self, methods=("tsit5", "rodas5p"), max_steps=400)
 
     def run(self, folder: RunFolder, fabric: Fabric) -> "PicardResults":
         """Solves and differentiates every field from every start."""
