@@ -102,5 +102,5 @@ def test_workers_of_a_data_loader(start: str) -> None:
     expected = torch.stack([data[i] for i in range(len(data))])
     y0 = torch.ones(2, requires_grad=True)
     iso.solve(lambda t, y: -y, y0, (0.0, 1.0)).ys.sum().backward()  # what a training would have done before
-    loader = DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context=start)
+    loader = DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context=start)
     assert_close(torch.cat(list(loader)), expected, rtol=0, atol=0)

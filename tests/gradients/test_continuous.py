@@ -92,15 +92,16 @@ def chaos(gradient: iso.Gradient | None, p: Tensor, y0: Tensor, **settings: Any)
     return iso.solve(lorenz(p), y0, ts, **settings).ys[1:, 0].sum()
 
 
-@pytest.mark.parametrize("gradient", [iso.InterpolatingAdjoint(), iso.RecursiveCheckpointAdjoint(20)])
-def test_chaos(gradient: iso.Gradient) -> None:
+def test_chaos() -> None:
     """Against DirectAdjoint's gradient of the same discrete solution, and that against differences of it."""
-    found, expected = (
+    ways = (iso.DirectAdjoint(), iso.InterpolatingAdjoint(), iso.RecursiveCheckpointAdjoint(20))
+    expected, *found = (
         torch.autograd.grad(chaos(how, p, y0), (p, y0))
-        for how, p, y0 in ((how, leaf(*LORENZ), leaf(1.0, 1.5, 20.0)) for how in (gradient, iso.DirectAdjoint()))
+        for how, p, y0 in ((how, leaf(*LORENZ), leaf(1.0, 1.5, 20.0)) for how in ways)
     )
     assert expected[1].abs().max() > 1e4
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.0)
+    for gradient in found:
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=0.0)
     direction = draw(6, seed=1)
     with torch.no_grad():
         up, down = (
@@ -242,7 +243,7 @@ def test_methods_that_cannot_solve_backwards(make: Any) -> None:
 
 @every_kind
 @pytest.mark.parametrize("layout", ["own-times", "backward", "nested"])
-@pytest.mark.parametrize("checkpoints", [1, 2, 7, 1000])
+@pytest.mark.parametrize("checkpoints", [1, 7, 1000])
 def test_any_number_of_checkpoints_will_do(make: Any, layout: str, checkpoints: int) -> None:
     settings: Any = {"method": "bosh3", "controller": iso.PID(1e-6, 1e-6)}
     error, where = worst(gradients(LAYOUTS[layout], gradient=make(checkpoints=checkpoints), **settings), exact(layout))
