@@ -157,7 +157,7 @@ class TestSteps:
         for a, b in zip(gradients(ours.ys, [y0, ts]), gradients(theirs.ys, [y0, ts]), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
 
-    @pytest.mark.parametrize("batch_dims", [0, 1])
+    @pytest.mark.parametrize("batch_dims", [pytest.param(0, marks=pytest.mark.long), 1])
     def test_several_records(self, batch_dims: int) -> None:
         rate = draw(2, seed=5).requires_grad_()
         y0, ts = start(), torch.linspace(0, 3, 9, dtype=torch.float64).requires_grad_()

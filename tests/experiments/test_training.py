@@ -64,7 +64,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.mark.parametrize(
     ("where", "at", "epochs_kept"),
     [
-        ("append_metrics", 2, 1),  # the epoch is trained, nothing of it is written
+        # the epoch is trained, nothing of it is written
+        pytest.param("append_metrics", 2, 1, marks=pytest.mark.long),
         ("save_checkpoint", 2, 1),  # its metrics are written, its checkpoint is not
         ("replace", 5, 1),  # its checkpoint is written, but not yet in its place
     ],

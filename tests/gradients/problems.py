@@ -43,6 +43,19 @@ def covering(pairs: Iterable[tuple[str, str]], thirds: Iterable[str]) -> list[tu
     return found
 
 
+def in_turn(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pick pairs in which each of either kind is met: one for each of the first kind, the second kind in turn."""
+    kinds: dict[str, list[str]] = {}
+    for x, y in pairs:
+        kinds.setdefault(x, []).append(y)
+    found, met = [], Counter[str]()
+    for x, choices in kinds.items():
+        y = min(choices, key=lambda y: met[y])
+        met[y] += 1
+        found.append((x, y))
+    return found
+
+
 def draw(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 

@@ -242,8 +242,7 @@ def test_methods_that_cannot_solve_backwards(make: Any) -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("layout", ["own-times", "backward", "nested"])
-@pytest.mark.parametrize("checkpoints", [1, 7, 1000])
+@pytest.mark.parametrize(("layout", "checkpoints"), [("own-times", 1), ("backward", 2), ("nested", 7), ("joint", 1000)])
 def test_any_number_of_checkpoints_will_do(make: Any, layout: str, checkpoints: int) -> None:
     settings: Any = {"method": "bosh3", "controller": iso.PID(1e-6, 1e-6)}
     error, where = worst(gradients(LAYOUTS[layout], gradient=make(checkpoints=checkpoints), **settings), exact(layout))

@@ -19,6 +19,7 @@ from .problems import (
     draw,
     exact,
     gradients,
+    in_turn,
     leaves_of,
     states,
     worst,
@@ -119,7 +120,7 @@ def test_direct_is_the_gradient_of_the_discrete_solution(method: str, layout: st
     assert abs(actual - expected) < 1e-7 * abs(expected)
 
 
-@pytest.mark.parametrize(("method", "gradient"), DEFAULTS)
+@pytest.mark.parametrize(("method", "gradient"), in_turn(DEFAULTS))
 def test_gradients_of_samples_are_those_of_each_alone(method: str, gradient: str) -> None:
     case = LAYOUTS["own-times"]
     settings = {"method": method, "controller": loose(method), "gradient": ONE_BLOCK[gradient]}
