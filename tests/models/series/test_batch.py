@@ -130,6 +130,14 @@ def test_mean_square_error_counts_what_was_observed() -> None:
     assert series.mse(predicted).item() == pytest.approx((1 + 4 + 9) / 3)
 
 
+def test_what_pandas_writes_for_nothing_is_nothing() -> None:
+    nothing = type("NAType", (), {})()
+    columns = {"series": [0, 0], "time": [0.0, 1.0], "channel": ["x", "x"]}
+    assert iso.Series.of_table({**columns, "value": [1.0, nothing]}).observed.sum() == 1
+    with pytest.raises(ValueError, match=r"column 'channel' has .* for a label in row 0"):
+        iso.Series.of_table({**columns, "value": [1.0, 2.0], "channel": [nothing, "x"]})
+
+
 def test_describes_itself() -> None:
     series = iso.Series.of([[0.0, 1.0], [0.5]], [[1.0, 2.0], [3.0]])
     assert repr(series) == "Series(2 series, 1 channels, up to 2 times from 0 to 1, 3 observations)"

@@ -140,10 +140,11 @@ class Figure8(Reproduction):
         models = [self._trained(folder, train.series, member) for member in range(self.members)]
         ts = torch.linspace(0, END, GRID, dtype=torch.float64)
         truth, rates = test.rates(ts), [self._rates(model, test.series, ts) for model in models]
-        mean, lower, upper = _band(torch.cat(rates, dim=2))
+        together = torch.cat(rates, dim=2)
+        mean, lower, upper = _band(together)
         constant = (test.series.lengths / END).expand_as(truth)
         return Figure8Results(
-            Accuracy.of(torch.cat(rates, dim=2), truth),
+            Accuracy.of(together, truth),
             tuple(Accuracy.of(samples, truth) for samples in rates),
             _error(constant, truth),
             tuple(

@@ -152,8 +152,8 @@ class Series:
             duplicates: as in ``of``.
             dtype: of the values, torch's default if None.
         """
-        labels, kinds = _labels(table, series), _labels(table, channel)
-        times, numbers = _numbers(table, time), _numbers(table, value)
+        labels, kinds = _label_column(table, series), _label_column(table, channel)
+        times, numbers = _number_column(table, time), _number_column(table, value)
         if not (len(labels) == len(kinds) == len(times) == len(numbers)):
             raise ValueError(
                 f"columns must have one length, got {len(labels)}, {len(times)}, {len(kinds)}, {len(numbers)}"
@@ -290,7 +290,7 @@ def _missing(x: Any) -> bool:
     return x is None or type(x).__name__ in ("NAType", "NaTType") or (isinstance(x, float) and x != x)
 
 
-def _labels(table: Any, name: str) -> list[Any]:
+def _label_column(table: Any, name: str) -> list[Any]:
     labels = _column(table, name)
     for row, label in enumerate(labels):
         if _missing(label):
@@ -298,7 +298,7 @@ def _labels(table: Any, name: str) -> list[Any]:
     return labels
 
 
-def _numbers(table: Any, name: str) -> Tensor:
+def _number_column(table: Any, name: str) -> Tensor:
     column = [float("nan") if _missing(x) else x for x in _column(table, name)]
     try:
         return torch.tensor(column, dtype=torch.float64)

@@ -172,12 +172,17 @@ def latent_field(size: int, hidden: int) -> Hybrid:
     Returns:
         A field ``f(t, z)`` for z of shape (..., size).
 
+    Raises:
+        TypeError, ValueError: sizes that are not whole numbers, or below 1.
+
     Example:
         >>> import isocline as iso, torch
         >>> field = iso.models.latent_field(4, 20)
         >>> iso.solve(field, torch.randn(5, 4), (0.0, 1.0)).ys.shape
         torch.Size([2, 5, 4])
     """
+    check_whole("size", size, 1)
+    check_whole("hidden", hidden, 1)
     linear = nn.Linear(size, size, bias=False)
     nn.init.zeros_(linear.weight)
     first, second = nn.Linear(size, hidden), nn.Linear(hidden, hidden)
